@@ -1,0 +1,90 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Settings of the tracker: dataclasses are the source of truth, nonsense is refused before anything starts."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from erpo.tracker.errors import TrackerError
+from erpo.tracker.schedules import SCHEDULES
+from erpo.tracker.schedules.band import BandConfig
+from erpo.tracker.schedules.constant import ConstantConfig
+from erpo.tracker.schedules.linear import LinearConfig
+from erpo.tracker.schedules.predictive import PredictiveConfig
+
+NO_SCHEDULE = "none"
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Which schedule runs, and the settings of every schedule.
+
+    Attributes:
+        name: Name of the schedule, or "none": history is kept, no temperature is attached. None means "none".
+        constant: Settings used if name is "constant".
+        linear: Settings used if name is "linear".
+        band: Settings used if name is "band".
+        predictive: Settings used if name is "predictive".
+    """
+
+    name: str = "linear"
+    constant: ConstantConfig = field(default_factory=ConstantConfig)
+    linear: LinearConfig = field(default_factory=LinearConfig)
+    band: BandConfig = field(default_factory=BandConfig)
+    predictive: PredictiveConfig = field(default_factory=PredictiveConfig)
+
+    def __post_init__(self) -> None:
+        if self.name is None:
+            object.__setattr__(self, "name", NO_SCHEDULE)
+        if not isinstance(self.name, str) or self.name not in (*SCHEDULES, NO_SCHEDULE):
+            raise TrackerError(_unknown("schedule", self.name, [*SCHEDULES, NO_SCHEDULE]))
+
+    @property
+    def attaches_temperatures(self) -> bool:
+        """Whether prompts get a temperature of their own."""
+        return self.name != NO_SCHEDULE
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "TrackerConfig":
+        """Build the settings from a mapping such as a YAML file gives; what is left out has its default.
+
+        Raises:
+            TrackerError: a setting is unknown, of the wrong type or out of range.
+        """
+        arguments = dict(_known("tracker", cls, settings))
+        for section in SCHEDULES:
+            if section in arguments:
+                section_class = type(getattr(cls(), section))
+                arguments[section] = section_class(**_known(section, section_class, arguments[section]))
+        return cls(**arguments)
+
+
+def _known(section: str, config_class: type, settings: object) -> dict[str, Any]:
+    """Return settings as keyword arguments of a config class."""
+    if not isinstance(settings, Mapping):
+        raise TrackerError(f"{section} must be a mapping of settings, not {settings!r}")
+    accepted = [entry.name for entry in dataclasses.fields(config_class)]
+    for name in settings:
+        if name not in accepted:
+            raise TrackerError(_unknown(f"{section} setting", name, accepted))
+    return {str(name): value for name, value in settings.items()}
+
+
+def _unknown(what: str, name: object, accepted: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), accepted, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown {what} {name!r}; {hint}accepted: {', '.join(accepted)}"

@@ -1,0 +1,109 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a temperature schedule is, and the checks that all of them share.
+
+A new schedule is one file like `linear.py`, one line in `schedules/__init__.py` and one field in `TrackerConfig`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erpo.tracker.errors import TrackerError
+from erpo.tracker.history import Column, PromptHistory
+from erpo.tracker.outcome import GroupOutcomes
+
+# Temperatures travel as float32; closer than this they are the same.
+TEMPERATURE_TOLERANCE = 1e-4
+
+
+class Schedule(ABC):
+    """Chooses the sampling temperature of each prompt from its history.
+
+    Attributes:
+        t_base: A prompt sampled above this temperature is "raised".
+        t_max: The highest temperature the schedule gives, "the cap".
+        columns: Columns the schedule keeps in the history.
+    """
+
+    t_base: float
+    t_max: float
+    columns: tuple[Column, ...] = ()
+
+    @abstractmethod
+    def temperatures(self, history: PromptHistory, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Present temperatures of rows, shape (k,) for shape (k,); -1 stands for a prompt without history."""
+
+    @abstractmethod
+    def observe(self, history: PromptHistory, rows: NDArray[np.int64], groups: GroupOutcomes) -> None:
+        """Learn from one complete group of each row, shape (k,); the rows are distinct.
+
+        The history still shows the state before these visits; only `level` and the schedule's own columns are to be
+        written. A prompt that occurs twice in a batch comes in two calls.
+        """
+
+    def finish_batch(self) -> None:
+        """Called once after the groups of a batch went through `observe`."""
+        return
+
+    def scalars(self) -> dict[str, float]:
+        """State beside the columns, to be saved and logged."""
+        return {}
+
+    def load_scalars(self, scalars: dict[str, float]) -> None:
+        """Restore what `scalars` returned."""
+        return
+
+
+def same_temperature(sampled: NDArray[np.float64], present: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether groups were sampled at the present temperature of their prompts, shape (k,).
+
+    If not, the temperature moved while the group was in flight: a rule that acts on it would act twice on what was
+    sampled once.
+    """
+    return np.abs(sampled - present) <= TEMPERATURE_TOLERANCE
+
+
+def require_number(setting: str, value: object) -> None:
+    """Raise unless a setting is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TrackerError(f"{setting} must be a number, not {value!r} of type {type(value).__name__}")
+    if not math.isfinite(value):
+        raise TrackerError(f"{setting} must be finite, not {value}")
+
+
+def require_positive(setting: str, value: float) -> None:
+    """Raise unless a setting is a finite number above 0."""
+    require_number(setting, value)
+    if value <= 0:
+        raise TrackerError(f"{setting} must be above 0, not {value}")
+
+
+def require_step(setting: str, value: float) -> None:
+    """Raise unless a setting can serve as temperature step."""
+    require_positive(setting, value)
+    if value <= TEMPERATURE_TOLERANCE:
+        raise TrackerError(f"{setting} must be above {TEMPERATURE_TOLERANCE}, below which temperatures count as equal")
+
+
+def require_range(section: str, t_base: float, t_max: float) -> None:
+    """Raise unless t_base and t_max span a range of temperatures."""
+    require_positive(f"{section}.t_base", t_base)
+    require_positive(f"{section}.t_max", t_max)
+    if t_max < t_base:
+        raise TrackerError(
+            f"{section}.t_max = {t_max} is below {section}.t_base = {t_base}; raise t_max or lower t_base"
+        )
