@@ -1,0 +1,51 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Reward of the arithmetic task, in verl's custom reward function form.
+
+Configure it with `reward.custom_reward_function.path` (this file) and `name` (`compute_score`). verl loads the file by
+its path in every reward worker, so it imports nothing.
+"""
+
+from typing import Any
+
+# The longest right response: 6 operations of 5 characters. Equal to `erpo.arithmetic.task.MAX_RESPONSE_CHARACTERS`.
+MAX_RESPONSE_CHARACTERS = 30
+
+
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | None = None, **kwargs: Any
+) -> dict[str, float]:
+    """Scores a response 1 if the text after its last `=` is exactly the two-digit answer, else 0.
+
+    The intermediate steps are not checked, and there is no reward for the form alone.
+
+    verl decodes a response without its special tokens, so whether it ended by itself cannot be seen here. A response
+    that was cut at the length limit is scored wrong by its length: under a limit of at least 31 tokens it has more
+    than 30 characters, the length of the longest right one. Two corners remain. Under a smaller limit a cut response
+    counts as right where its text happens to be so. Padding tokens that the model itself sampled vanish before
+    scoring.
+
+    Args:
+        data_source: Unused; part of verl's signature.
+        solution_str: Decoded response, without the prompt and without special tokens.
+        ground_truth: The two digits of the final value.
+        extra_info: Unused; part of verl's signature.
+        **kwargs: Unused; verl passes further arguments when it runs a reward model.
+
+    Returns:
+        `score` and `acc`, both 0.0 or 1.0.
+    """
+    _, equals, answer = solution_str.rpartition("=")
+    right = bool(equals) and answer == ground_truth and len(solution_str) <= MAX_RESPONSE_CHARACTERS
+    return {"score": float(right), "acc": float(right)}

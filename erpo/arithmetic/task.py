@@ -1,0 +1,160 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Written-out arithmetic chains modulo 100: prompt `63-9*8+3=`, response `-9=54*8=32+3=35`.
+
+A chain starts at a two-digit value and applies k operations from left to right, without precedence. The response
+repeats each operator and operand and writes the running value, reduced modulo 100, with two digits. The final answer
+is the text after the last `=`.
+"""
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+MODULUS = 100
+MIN_OPERATIONS = 2
+MAX_OPERATIONS = 6
+OPERATION_COUNTS = range(MIN_OPERATIONS, MAX_OPERATIONS + 1)
+OPERATORS = "+-*"
+OPERANDS = range(2, 10)
+ALPHABET = "0123456789" + OPERATORS + "="
+# Two digits of start, operator and operand per operation, `=`.
+MAX_PROMPT_CHARACTERS = 3 + 2 * MAX_OPERATIONS
+# Operator, operand, `=` and two digits per operation.
+MAX_RESPONSE_CHARACTERS = 5 * MAX_OPERATIONS
+# One token per character, and the end of the sequence.
+MAX_RESPONSE_TOKENS = MAX_RESPONSE_CHARACTERS + 1
+
+TRAIN_SEED = 1
+TEST_SEED = 777
+VALIDATION_SEED = 4242
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One chain.
+
+    Attributes:
+        start: Value the chain starts at, 0 to 99.
+        steps: Operator and operand of each operation, in order of application.
+    """
+
+    start: int
+    steps: tuple[tuple[str, int], ...]
+
+    @property
+    def operations(self) -> int:
+        """Number of operations, k."""
+        return len(self.steps)
+
+    @property
+    def prompt(self) -> str:
+        """The question, 3 + 2k characters."""
+        return f"{self.start:02d}" + "".join(f"{operator}{operand}" for operator, operand in self.steps) + "="
+
+    @property
+    def response(self) -> str:
+        """The worked answer, 5k characters."""
+        written = []
+        value = self.start
+        for operator, operand in self.steps:
+            value = _apply(operator, value, operand)
+            written.append(f"{operator}{operand}={value:02d}")
+        return "".join(written)
+
+    @property
+    def answer(self) -> str:
+        """The final running value, two digits."""
+        return self.response[-2:]
+
+
+def _apply(operator: str, value: int, operand: int) -> int:
+    if operator == "+":
+        return (value + operand) % MODULUS
+    if operator == "-":
+        return (value - operand) % MODULUS
+    return (value * operand) % MODULUS
+
+
+def draw_problem(generator: random.Random, operations: int) -> Problem:
+    """Draws a chain uniformly: start, operators and operands are independent."""
+    start = generator.randrange(MODULUS)
+    steps = tuple((generator.choice(OPERATORS), generator.choice(OPERANDS)) for _ in range(operations))
+    return Problem(start, steps)
+
+
+def distinct_problems(seed: int, count: int, exclude: Collection[str] = ()) -> list[Problem]:
+    """Draws a pool of chains with pairwise different prompts; k cycles 2, 3, 4, 5, 6.
+
+    A smaller pool of the same seed and exclusion is a prefix of a larger one.
+
+    Args:
+        seed: Seed of the pool.
+        count: Number of chains.
+        exclude: Prompts that may not occur in the pool.
+
+    Raises:
+        ValueError: If `count` is not positive, or exceeds what distinct short prompts allow.
+    """
+    if count < 1:
+        raise ValueError(f"a pool needs at least 1 prompt, got {count}")
+    # Every fifth prompt has two operations; half of those may be used, so that drawing by rejection stays quick.
+    limit = len(OPERATION_COUNTS) * MODULUS * (len(OPERATORS) * len(OPERANDS)) ** MIN_OPERATIONS // 2
+    if count + len(exclude) > limit:
+        raise ValueError(f"{count} prompts beside {len(exclude)} excluded ones are too many: at most {limit} in total")
+    generator = random.Random(seed)
+    seen = set(exclude)
+    problems: list[Problem] = []
+    while len(problems) < count:
+        problem = draw_problem(generator, OPERATION_COUNTS[len(problems) % len(OPERATION_COUNTS)])
+        if problem.prompt not in seen:
+            seen.add(problem.prompt)
+            problems.append(problem)
+    return problems
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The fixed prompt pools; no prompt occurs in two of them.
+
+    Attributes:
+        train: Prompts for reinforcement learning.
+        test: Held-out prompts for evaluation.
+        validation: Held-out prompts that decide when the warm-up stops.
+    """
+
+    train: list[Problem]
+    test: list[Problem]
+    validation: list[Problem]
+
+    @property
+    def prompts(self) -> frozenset[str]:
+        """All prompts of the three pools: what warm-up data may not contain."""
+        return frozenset(problem.prompt for pool in (self.train, self.test, self.validation) for problem in pool)
+
+
+def make_pools(train_prompts: int, test_prompts: int, validation_prompts: int) -> Pools:
+    """Builds the three disjoint pools.
+
+    The test pool is drawn first, so its prompts depend on no other size: results on it stay comparable.
+
+    Raises:
+        ValueError: If a size is not positive or there are not enough distinct prompts.
+    """
+    test = distinct_problems(TEST_SEED, test_prompts)
+    taken = {problem.prompt for problem in test}
+    validation = distinct_problems(VALIDATION_SEED, validation_prompts, exclude=taken)
+    taken.update(problem.prompt for problem in validation)
+    train = distinct_problems(TRAIN_SEED, train_prompts, exclude=taken)
+    return Pools(train=train, test=test, validation=validation)
