@@ -1,0 +1,122 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The summary of a run: what happened to accuracy and to the residual prompts."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from erpo.runs.group_log import read_groups
+from erpo.runs.metrics_log import read_metrics
+
+# Steps at both ends that a share is averaged over: one step alone holds too few groups.
+_WINDOW = 10
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in numbers.
+
+    Attributes:
+        steps: Training steps done.
+        accuracy_start: First held-out accuracy (mean over samples), None if there was no validation.
+        accuracy_end: Last one.
+        all_correct_start: Share of all-correct groups in the first steps.
+        all_correct_end: Share in the last steps.
+        prompts_seen: Distinct prompts with a finished group.
+        prompts_raised: Prompts that were sampled above the lowest temperature at least once.
+        prompts_revived: Prompts that were all-correct at one visit and mixed at the next, at least once.
+        temperature_max: Highest temperature a group was sampled at.
+        responses: Responses generated, dropped ones included.
+        tokens: Response tokens generated.
+        checkpoint: Newest checkpoint, None if there is none.
+    """
+
+    steps: int
+    accuracy_start: float | None
+    accuracy_end: float | None
+    all_correct_start: float
+    all_correct_end: float
+    prompts_seen: int
+    prompts_raised: int
+    prompts_revived: int
+    temperature_max: float
+    responses: int
+    tokens: int
+    checkpoint: Path | None
+
+
+def summarize(run_folder: str | Path) -> RunSummary:
+    """Summarise a run from its group log and metrics.
+
+    Args:
+        run_folder: Folder of the run.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+    """
+    groups, metrics = read_groups(run_folder), read_metrics(run_folder)
+    last = int(groups["step"].max())
+    all_correct = groups["outcome"] == "all_correct"
+    accuracy = _held_out_accuracy(metrics)
+    raised = groups["temperature"] > groups["temperature"].min() + 1e-4
+    return RunSummary(
+        steps=last,
+        accuracy_start=accuracy.iloc[0] if len(accuracy) else None,
+        accuracy_end=accuracy.iloc[-1] if len(accuracy) else None,
+        all_correct_start=float(all_correct[groups["step"] <= _WINDOW].mean()),
+        all_correct_end=float(all_correct[groups["step"] > last - _WINDOW].mean()),
+        prompts_seen=groups["key"].nunique(),
+        prompts_raised=groups.loc[raised, "key"].nunique(),
+        prompts_revived=groups.loc[groups["revived"], "key"].nunique(),
+        temperature_max=float(groups["temperature"].max()),
+        responses=int(groups["lengths"].map(len).sum()),
+        tokens=int(groups["lengths"].map(sum).sum()),
+        checkpoint=_newest_checkpoint(Path(run_folder)),
+    )
+
+
+def print_summary(run_folder: str | Path) -> None:
+    """Print the summary of a run to the terminal."""
+    summary = summarize(run_folder)
+    table = Table(title="ERPO run", show_header=False, title_justify="left")
+    table.add_row("steps", str(summary.steps))
+    if summary.accuracy_start is not None:
+        table.add_row("held-out accuracy", f"{summary.accuracy_start:.3f} -> {summary.accuracy_end:.3f}")
+    first, last = f"first {_WINDOW} steps", f"last {_WINDOW}"
+    shares = f"{summary.all_correct_start:.1%} -> {summary.all_correct_end:.1%} ({first}, {last})"
+    table.add_row("residual (all-correct) groups", shares)
+    table.add_row("prompts seen", str(summary.prompts_seen))
+    table.add_row("prompts raised", f"{summary.prompts_raised} (up to T = {summary.temperature_max:.2f})")
+    table.add_row("prompts revived", str(summary.prompts_revived))
+    table.add_row("generated", f"{summary.responses:,} responses, {summary.tokens:,} tokens")
+    table.add_row("run folder", str(run_folder))
+    if summary.checkpoint is not None:
+        table.add_row("checkpoint", summary.checkpoint.name)
+    # A pipe has no width of its own, and a folded path cannot be copied.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _held_out_accuracy(metrics: pd.DataFrame) -> pd.Series:
+    columns = [name for name in metrics.columns if name.startswith("val-core/") and "/mean@" in name]
+    return metrics[columns].mean(axis=1).dropna() if columns else pd.Series(dtype=float)
+
+
+def _newest_checkpoint(run_folder: Path) -> Path | None:
+    marker = run_folder / "latest_checkpointed_iteration.txt"
+    return run_folder / f"global_step_{marker.read_text().strip()}" if marker.exists() else None

@@ -1,0 +1,106 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Group log and metrics log: what is written is read, a resumed run forgets what it repeats."""
+
+import pytest
+
+from erpo.runs import GroupLog, MetricsLog, read_groups, read_metrics
+from erpo.runs.summary import print_summary, summarize
+
+
+def row(step, key="a" * 32, outcome="mixed", temperature=1.0, revived=False, dropped=False):
+    return {
+        "step": step,
+        "key": key,
+        "temperature": temperature,
+        "n": 2,
+        "correct": 2 if outcome == "all_correct" else 1,
+        "accuracy": 1.0 if outcome == "all_correct" else 0.5,
+        "lengths": [3, 5],
+        "truncated": 0,
+        "outcome": outcome,
+        "revived": revived,
+        "dropped": dropped,
+    }
+
+
+def test_groups_come_back_in_order_of_steps(tmp_path):
+    log = GroupLog(tmp_path)
+    for step in (2, 1, 10):
+        log.write(step, [row(step), row(step, outcome="all_wrong", dropped=True)])
+    groups = read_groups(tmp_path)
+    assert groups["step"].tolist() == [1, 1, 2, 2, 10, 10]
+    assert groups["lengths"].map(list).tolist()[0] == [3, 5]
+    assert groups["dropped"].tolist() == [False, True] * 3
+
+
+def test_a_step_without_groups_is_a_file_without_rows(tmp_path):
+    GroupLog(tmp_path).write(1, [])
+    assert len(read_groups(tmp_path)) == 0
+
+
+def test_resume_forgets_later_steps_and_a_repeated_step_replaces_the_old_one(tmp_path):
+    log = GroupLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write(step, [row(step)])
+    log.forget_after(1)
+    assert read_groups(tmp_path)["step"].tolist() == [1]
+    log.write(1, [row(1), row(1)])
+    assert len(read_groups(tmp_path)) == 2
+
+
+def test_a_half_written_file_of_a_killed_run_is_not_read(tmp_path):
+    log = GroupLog(tmp_path)
+    log.write(1, [row(1)])
+    (tmp_path / "groups" / "step_000002.tmp").write_bytes(b"PAR1 half")
+    assert len(read_groups(tmp_path)) == 1
+
+
+def test_metrics_survive_a_resume_and_a_half_written_line(tmp_path):
+    log = MetricsLog(tmp_path)
+    log.append(1, {"a": 1, "text": "not a number", "list": [1]})
+    log.append(2, {"a": 2.5})
+    with log.path.open("a") as file:
+        file.write('{"step": 3, "a"')
+    log.forget_after(1)
+    log.append(2, {"a": 7})
+    metrics = read_metrics(tmp_path)
+    assert metrics["a"].tolist() == [1.0, 7.0]
+    assert "text" not in metrics
+
+
+def test_reading_no_run_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no group log"):
+        read_groups(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"holds no metrics\.jsonl"):
+        read_metrics(tmp_path)
+
+
+def test_summary_counts_prompts_not_groups(tmp_path, capsys):
+    log, metrics = GroupLog(tmp_path), MetricsLog(tmp_path)
+    metrics.append(0, {"val-core/x/acc/mean@4": 0.5})
+    for step in range(1, 31):
+        hot = {"temperature": 1.2, "revived": True, "outcome": "mixed"}
+        log.write(step, [row(step, key="a" * 32, outcome="all_correct"), row(step, key="b" * 32, **hot)])
+        metrics.append(step, {"x": 1})
+    metrics.append(30, {"val-core/x/acc/mean@4": 0.75})
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("30")
+    summary = summarize(tmp_path)
+    assert (summary.accuracy_start, summary.accuracy_end) == (0.5, 0.75)
+    assert (summary.prompts_seen, summary.prompts_raised, summary.prompts_revived) == (2, 1, 1)
+    assert summary.all_correct_end == 0.5
+    assert (summary.responses, summary.tokens) == (120, 480)
+    assert summary.checkpoint == tmp_path / "global_step_30"
+    print_summary(tmp_path)
+    assert "0.500 -> 0.750" in capsys.readouterr().out
