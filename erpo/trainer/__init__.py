@@ -1,0 +1,26 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""ERPO inside verl: the only package that knows verl.
+
+The way of a prompt, one module a step: :mod:`~erpo.trainer.trainer` attaches the temperature at dispatch,
+:mod:`~erpo.trainer.agent_loop` samples with it, :mod:`~erpo.trainer.replay_buffer` observes the finished group,
+:mod:`~erpo.trainer.engine` computes log-probs at the same temperature, :mod:`~erpo.trainer.advantage` adds RA.
+"""
+
+# Tensor column (prompts,) float32: the temperature at which a prompt's group is sampled. Not called "temperature":
+# verl writes a scalar of that name into every call's metadata, and the scalar silently replaces a column.
+ROLLOUT_TEMPERATURE = "rollout_temperature"
+
+# Tensor column (prompts,) float32: the temperature of the training log-probs where it is not the sampling one.
+TRAIN_TEMPERATURE = "train_temperature"

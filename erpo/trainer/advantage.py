@@ -1,0 +1,58 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""RA ("reactivate training signal"): a small positive advantage for the responses of an all-correct group."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erpo.trainer.config import RAConfig
+
+# verl's GRPO divides by (std + 1e-6).
+_EPSILON = 1e-6
+
+
+def ra_advantages(
+    rewards: NDArray[np.float64], config: RAConfig, *, by_std: bool, capped_visits: int = 0
+) -> NDArray[np.float64]:
+    """Advantages of an all-correct group whose statistics were joined by pseudo samples with the wrong reward.
+
+    With G responses of reward r, m pseudo samples of reward w and verl's unbiased standard deviation::
+
+        mean = (G r + m w) / (G + m)        std = sqrt(G m (r - w)^2 / ((G + m)(G + m - 1)))
+        A = (r - mean) / std = sqrt(m (G + m - 1) / (G (G + m)))
+
+    which is 1/sqrt(G + 1) for m = 1, whatever the reward scale. Without the division by std, A = m (r - w) / (G + m).
+
+    Args:
+        rewards: Rewards of the group's responses, (G,); they may differ, by a length penalty for instance.
+        config: Pseudo reward, count and scale.
+        by_std: Whether the estimator divides by the group's standard deviation (``norm_adv_by_std_in_grpo``).
+        capped_visits: All-correct visits of the prompt at the temperature cap.
+
+    Returns:
+        (G,) advantages; the pseudo samples themselves get none.
+
+    Raises:
+        ValueError: A response's reward is not above the pseudo reward, so the pseudo sample would be no wrong answer.
+    """
+    if rewards.min() <= config.pseudo_reward:
+        raise ValueError(
+            f"RA: an all-correct group holds a reward of {rewards.min():g}, not above erpo.ra.pseudo_reward="
+            f"{config.pseudo_reward:g}; set erpo.ra.pseudo_reward to what the reward function gives a wrong answer."
+        )
+    joined = np.concatenate([rewards, np.full(config.count, config.pseudo_reward)])
+    advantages = rewards - joined.mean()
+    if by_std:
+        advantages = advantages / (joined.std(ddof=1) + _EPSILON)
+    return advantages * config.scale * config.cap_decay**capped_visits

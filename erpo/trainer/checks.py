@@ -1,0 +1,174 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Start-up checks: settings that would give wrong log-probs, or a wrong method, stop the run before anything starts."""
+
+import importlib.metadata
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from erpo.trainer.config import ConfigError, ErpoConfig
+
+TESTED_VERL = "0.9.1"
+MANAGER_CLASS = "erpo.trainer.agent_loop.PerPromptTemperatureManager"
+ENGINE_MODULE = "erpo.trainer.engine"
+# verl's engines that accept one temperature per response and were tested with it.
+SUPPORTED_STRATEGIES = ("fsdp", "fsdp2")
+# vLLM raises lower temperatures to this value, silently.
+MIN_TEMPERATURE = 0.01
+
+
+def check_settings(config: DictConfig) -> ErpoConfig:
+    """Check the composed settings of a run.
+
+    Args:
+        config: verl's settings with the section ``erpo``.
+
+    Returns:
+        The settings of ERPO.
+
+    Raises:
+        ConfigError: The first setting that cannot be used, in one sentence that says what to change.
+    """
+    try:
+        erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"erpo: {error}") from error
+    problem = next(_problems(config, erpo), None)
+    if problem is not None:
+        raise ConfigError(problem)
+    version = importlib.metadata.version("verl")
+    if version != TESTED_VERL:
+        warnings.warn(f"ERPO was tested with verl {TESTED_VERL}, this is verl {version}.", stacklevel=2)
+    return erpo
+
+
+def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    yield from _trainer_problems(config)
+    yield from _filter_problems(config, erpo)
+    yield from _ra_problems(config, erpo)
+    if erpo.schedule.attaches_temperatures:
+        yield from _temperature_problems(config, erpo)
+        yield from _sampling_problems(config)
+        yield from _engine_problems(config, erpo)
+    elif erpo.train_temperature == "base":
+        yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name or remove it."
+
+
+def _trainer_problems(config: DictConfig) -> Iterator[str]:
+    trainer = config.trainer
+    if not trainer.use_v1:
+        yield "trainer.use_v1 is false, but ERPO extends verl's V1 trainer; set trainer.use_v1=true."
+    if trainer.resume_mode == "disable" and any(Path(trainer.default_local_dir).glob("groups/step_*.parquet")):
+        yield (
+            f"{trainer.default_local_dir} already holds a run and trainer.resume_mode=disable would overwrite its log; "
+            "set another trainer.default_local_dir, or trainer.resume_mode=auto to continue."
+        )
+
+
+def _filter_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    enabled = bool(OmegaConf.select(config, "algorithm.filter_groups.enable", default=False))
+    if erpo.groups.drop and not enabled:
+        yield "erpo.groups.drop needs verl's refill; set algorithm.filter_groups.enable=true."
+    if enabled and not erpo.groups.drop:
+        yield "algorithm.filter_groups.enable is true, but erpo.groups.drop is empty; name the kinds to drop."
+    if erpo.ra.enable and "all_correct" in erpo.groups.drop:
+        yield "erpo.groups.drop removes the all-correct groups that erpo.ra.enable works on; set only one of them."
+
+
+def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    if not erpo.ra.enable:
+        return
+    estimator = str(config.algorithm.adv_estimator)
+    if estimator != "grpo":
+        yield f"erpo.ra.enable works with algorithm.adv_estimator=grpo, not {estimator}; change one of them."
+    if config.reward.reward_model.enable and not config.reward.reward_model.enable_resource_pool:
+        yield "erpo.ra.enable needs rewards when a group finishes; set reward.reward_model.enable_resource_pool=true."
+
+
+def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    base = float(config.actor_rollout_ref.rollout.temperature)
+    name = erpo.schedule.name
+    schedule = getattr(erpo.schedule, name)
+    t_base = schedule.t_base
+    lowest = min(getattr(schedule, setting, None) or t_base for setting in ("temperature", "floor"))
+    if lowest < MIN_TEMPERATURE:
+        yield f"erpo.schedule.{name} reaches T={lowest:g}, below vLLM's least temperature {MIN_TEMPERATURE}; raise it."
+    if abs(t_base - base) > 1e-6:
+        yield (
+            f"erpo.schedule.{name}.t_base is {t_base:g}, actor_rollout_ref.rollout.temperature is {base:g}; "
+            "set them to the same value."
+        )
+    if erpo.train_temperature == "base" and not OmegaConf.select(
+        config, "algorithm.rollout_correction.rollout_is", default=None
+    ):
+        yield (
+            "erpo.train_temperature=base trains on another distribution than it samples from; set "
+            "algorithm.rollout_correction.rollout_is=token (or sequence), or erpo.train_temperature=sampling."
+        )
+
+
+def _sampling_problems(config: DictConfig) -> Iterator[str]:
+    rollout = config.actor_rollout_ref.rollout
+    where = "actor_rollout_ref.rollout"
+    why = "the rollout's log-probs would not be log_softmax(logits / T)"
+    if float(rollout.top_p) != 1.0:
+        yield f"{where}.top_p is {rollout.top_p}: {why}; set it to 1.0."
+    if int(rollout.top_k) != -1:
+        yield f"{where}.top_k is {rollout.top_k}: {why}; set it to -1."
+    for name, neutral in (("min_p", 0.0), ("repetition_penalty", 1.0), ("presence_penalty", 0.0)):
+        value = rollout.get(name, None)
+        if value is not None and float(value) != neutral:
+            yield f"{where}.{name} is {value}: {why}; set it to {neutral} or remove it."
+    generation = OmegaConf.select(rollout, "engine_kwargs.vllm.override_generation_config", default=None)
+    if generation:
+        yield f"{where}.engine_kwargs.vllm.override_generation_config changes the sampling: {why}; remove it."
+    if rollout.logprobs_mode != "processed_logprobs":
+        yield f"{where}.logprobs_mode is {rollout.logprobs_mode}: {why}; set it to processed_logprobs."
+    if not rollout.do_sample:
+        yield f"{where}.do_sample is false, so temperatures would have no effect; set it to true."
+    if rollout.name != "vllm":
+        yield f"{where}.name is {rollout.name}, but per-prompt temperature was tested with vllm only; set it to vllm."
+
+
+def _engine_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    actor_rollout_ref = config.actor_rollout_ref
+    strategies = {"actor": actor_rollout_ref.actor.strategy, "ref": actor_rollout_ref.ref.strategy}
+    for role, strategy in strategies.items():
+        if strategy not in SUPPORTED_STRATEGIES:
+            yield (
+                f"actor_rollout_ref.{role}.strategy is {strategy}, whose engine takes one temperature for all "
+                f"responses; set it to one of {', '.join(SUPPORTED_STRATEGIES)}."
+            )
+    if OmegaConf.select(actor_rollout_ref, "model.use_fused_kernels", default=False):
+        yield (
+            "actor_rollout_ref.model.use_fused_kernels is true, but verl's fused kernels take one temperature for all "
+            "responses; set it to false."
+        )
+    external = actor_rollout_ref.model.get("external_lib", None)
+    if ENGINE_MODULE not in ([external] if isinstance(external, str) else list(external or [])):
+        yield (
+            f"actor_rollout_ref.model.external_lib does not name {ENGINE_MODULE}, so log-probs would be taken at one "
+            "temperature; add it."
+        )
+    manager = OmegaConf.select(actor_rollout_ref, "rollout.agent.agent_loop_manager_class", default=None)
+    if manager != MANAGER_CLASS:
+        yield (
+            f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, so responses would be sampled at "
+            f"one temperature; set it to {MANAGER_CLASS} (or a subclass's own file of settings)."
+        )

@@ -1,0 +1,178 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a user sees of a step: metrics for verl's loggers and one line for the console."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDict
+
+from erpo.tracker import Outcome
+from erpo.trainer.groups import Group
+
+# A temperature travels as float32; anything closer to the base than this is the base.
+RAISED_MARGIN = 1e-4
+
+
+@dataclass
+class Totals:
+    """Generated so far, groups that were dropped included.
+
+    Attributes:
+        groups: Finished groups.
+        responses: Their responses.
+        tokens: Their response tokens.
+    """
+
+    groups: int = 0
+    responses: int = 0
+    tokens: int = 0
+
+    def add(self, groups: Iterable[Group]) -> None:
+        """Count the groups of one step."""
+        for group in groups:
+            self.groups += 1
+            self.responses += len(group.lengths)
+            self.tokens += sum(group.lengths)
+
+    def metrics(self) -> dict[str, float]:
+        """The totals under ``erpo/generated``."""
+        return {f"erpo/generated/{name}": value for name, value in vars(self).items()}
+
+
+def is_raised(temperatures: NDArray[np.float64], base: float) -> NDArray[np.bool_]:
+    """Which temperatures lie above the base."""
+    return temperatures > base + RAISED_MARGIN
+
+
+def group_metrics(groups: Sequence[Group], base_temperature: float) -> dict[str, float]:
+    """Shares, revivals, temperatures, lengths of the groups that one step generated, dropped ones included.
+
+    Args:
+        groups: The groups that left the replay buffer in this step.
+        base_temperature: Temperature of a prompt that is not raised.
+
+    Returns:
+        Metrics by name; a mean over nothing (no raised groups, say) is left out rather than invented.
+    """
+    complete = [group for group in groups if group.outcome != Outcome.INCOMPLETE]
+    if not complete:
+        return {}
+    outcomes = np.array([group.outcome for group in complete])
+    temperatures = np.array([group.temperature for group in complete])
+    raised = is_raised(temperatures, base_temperature)
+    after_all_correct = np.array([group.previous == Outcome.ALL_CORRECT for group in complete])
+    revived = np.array([group.revived for group in complete])
+    metrics = {
+        "erpo/groups/count": float(len(groups)),
+        "erpo/groups/frac_all_correct": float((outcomes == Outcome.ALL_CORRECT).mean()),
+        "erpo/groups/frac_all_wrong": float((outcomes == Outcome.ALL_WRONG).mean()),
+        "erpo/groups/frac_mixed": float((outcomes == Outcome.MIXED).mean()),
+        "erpo/revived/count": float(revived.sum()),
+        "erpo/temperature/mean": float(temperatures.mean()),
+        "erpo/temperature/max": float(temperatures.max()),
+        "erpo/temperature/frac_raised": float(raised.mean()),
+    }
+    if after_all_correct.any():
+        metrics["erpo/revived/frac"] = float(revived[after_all_correct].mean())
+    for name, selected in (("raised", raised), ("base", ~raised)):
+        members = [group for group, is_member in zip(complete, selected, strict=True) if is_member]
+        responses = sum(len(group.lengths) for group in members)
+        if responses:
+            metrics[f"erpo/{name}/accuracy"] = sum(group.correct for group in members) / responses
+            metrics[f"erpo/{name}/frac_truncated"] = sum(group.truncated for group in members) / responses
+            metrics[f"erpo/{name}/response_length_mean"] = sum(sum(group.lengths) for group in members) / responses
+    return metrics
+
+
+def signal_metrics(advantages: torch.Tensor, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Share of the trained responses that have a gradient, and where it comes from.
+
+    Args:
+        advantages: Nested (responses, tokens).
+        outcomes: Outcome of the group of each response, (responses,).
+
+    Returns:
+        The share in all, the share from mixed groups, which carry real signal, and the share from all-correct groups,
+        whose signal is RA's pseudo sample.
+    """
+    has_gradient = np.array([bool((row != 0).any()) for row in advantages.unbind()])
+    kinds = np.array(outcomes)
+    prefix = "erpo/signal/frac_responses_with_gradient"
+    return {
+        prefix: float(has_gradient.mean()),
+        f"{prefix}_mixed": float((has_gradient & (kinds == Outcome.MIXED)).mean()),
+        f"{prefix}_ra": float((has_gradient & (kinds == Outcome.ALL_CORRECT)).mean()),
+    }
+
+
+def log_prob_metrics(data: TensorDict, temperatures: NDArray[np.float64], base_temperature: float) -> dict[str, float]:
+    """Agreement of the rollout's log-probs with the trainer's, for raised and for base responses apart.
+
+    Args:
+        data: ``old_log_probs``, ``rollout_log_probs`` and ``response_mask``, nested (responses, tokens).
+        temperatures: Sampling temperature of each response, (responses,).
+        base_temperature: Temperature of a prompt that is not raised.
+
+    Returns:
+        Per kind the largest and the mean difference of token probabilities, and the mean of
+        log p_rollout - log p_train, an estimate of KL(rollout || train) in nats per token.
+    """
+    raised = is_raised(temperatures, base_temperature)
+    triples = list(
+        zip(
+            data["old_log_probs"].unbind(),
+            data["rollout_log_probs"].unbind(),
+            data["response_mask"].unbind(),
+            strict=True,
+        )
+    )
+    metrics: dict[str, float] = {}
+    for name, selected in (("raised", raised), ("base", ~raised)):
+        rows = [triple for triple, is_member in zip(triples, selected, strict=True) if is_member]
+        if not rows:
+            continue
+        old, rollout, mask = (torch.cat([row[i] for row in rows]) for i in range(3))
+        old, rollout = old[mask.bool()].double(), rollout[mask.bool()].double()
+        difference = (old.exp() - rollout.exp()).abs()
+        metrics[f"erpo/{name}/probs_diff_max"] = float(difference.max())
+        metrics[f"erpo/{name}/probs_diff_mean"] = float(difference.mean())
+        metrics[f"erpo/{name}/rollout_train_kl"] = float((rollout - old).mean())
+    return metrics
+
+
+def step_line(metrics: Mapping[str, Any], step: int, total_steps: int) -> str:
+    """One readable line for the console."""
+    get = metrics.get
+    parts = [f"step {step}/{total_steps}"]
+    accuracy = [value for name, value in metrics.items() if name.startswith("val-core/") and "/mean@" in name]
+    if accuracy:
+        parts.append(f"held-out accuracy {np.mean(accuracy):.3f}")
+    if "erpo/groups/count" in metrics:
+        parts += [
+            f"all-correct {get('erpo/groups/frac_all_correct'):.0%}",
+            f"mixed {get('erpo/groups/frac_mixed'):.0%}",
+            f"all-wrong {get('erpo/groups/frac_all_wrong'):.0%}",
+            f"T {get('erpo/temperature/mean'):.2f} (max {get('erpo/temperature/max'):.2f})",
+            f"raised {get('erpo/temperature/frac_raised'):.0%}",
+            f"revived {get('erpo/revived/count'):.0f}",
+        ]
+    parts.append(f"gradient {get('erpo/signal/frac_responses_with_gradient', 0.0):.0%}")
+    if "timing_s/step" in metrics:
+        parts.append(f"{get('timing_s/step'):.1f} s")
+    return " | ".join(parts)

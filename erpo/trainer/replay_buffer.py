@@ -1,0 +1,93 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Observing every finished group before any filter clears it, and dropping the kinds that the method drops."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Protocol
+
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from erpo.tracker import Outcome
+from erpo.trainer.groups import Group
+
+
+class GroupObserver(Protocol):
+    """Who is told of groups: the trainer."""
+
+    def observe(self, uids: Iterable[str], tags: dict[str, dict]) -> None:
+        """These groups finished; ``tags`` holds the tags of all trajectories."""
+
+    def settle(self, uids: Iterable[str], *, dropped: bool) -> None:
+        """These groups leave the buffer, into the training batch or dropped."""
+
+
+class ObservingReplayBuffer(ReplayBuffer):
+    """Mixed into verl's replay buffer of the run's mode (see :func:`observe_groups`)."""
+
+    observer: GroupObserver
+    groups: dict[str, Group]
+    dropped_outcomes: frozenset[Outcome]
+
+    def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter]:
+        # verl asks at every poll, before it evicts: the one moment at which all finished groups are still there.
+        # Its own answer needs np.std(...) == 0.0, which misses constant rewards such as five times 0.11.
+        if partition_id == "val":
+            return set(), Counter()
+        finished = self.finished_keys[partition_id]
+        new = finished - self.groups.keys()
+        if new:
+            self.observer.observe(new, self.partitions[partition_id])
+        dropped = {uid for uid in finished if self.groups[uid].outcome in self.dropped_outcomes}
+        return dropped, Counter(self.groups[uid].accuracies[0] for uid in dropped)
+
+    def _clear_groups(self, partition_id: str, uids: set[str]) -> None:
+        super()._clear_groups(partition_id, uids)
+        if partition_id != "val":
+            self.observer.settle(uids, dropped=True)
+
+    def _materialize_batch(self, partition_id, selected_prompt_uids, partition_snapshot):  # type: ignore[no-untyped-def]
+        if partition_id != "val":
+            self.observer.settle(selected_prompt_uids, dropped=False)
+        return super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
+
+
+def observe_groups(
+    buffer: ReplayBuffer,
+    observer: GroupObserver,
+    groups: dict[str, Group],
+    dropped_outcomes: frozenset[Outcome],
+    poll_interval: float | None,
+) -> ReplayBuffer:
+    """Let ``observer`` see the groups of a replay buffer that verl built.
+
+    verl decides the buffer's arguments by its exact class, so the class is extended after construction.
+
+    Args:
+        buffer: Any of verl's replay buffers, or a user's own subclass.
+        observer: Told of groups that finish and leave.
+        groups: uid -> group, filled by the observer; holds every group that finished and has not left.
+        dropped_outcomes: Kinds of groups that are dropped and refilled.
+        poll_interval: Seconds between two looks into TransferQueue; None keeps verl's.
+
+    Returns:
+        The same buffer.
+    """
+    buffer.__class__ = type(f"Observing{type(buffer).__name__}", (ObservingReplayBuffer, type(buffer)), {})
+    buffer.observer = observer
+    buffer.groups = groups
+    buffer.dropped_outcomes = dropped_outcomes
+    if poll_interval is not None:
+        buffer.poll_interval = poll_interval
+    return buffer

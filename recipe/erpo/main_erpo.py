@@ -1,0 +1,78 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Train with ERPO or one of its baselines: ``python -m recipe.erpo.main_erpo [experiment=...] [method=...]``."""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+# The settings lie at the root of a checkout, and inside this package in an installed wheel.
+_PACKAGED = Path(__file__).parent / "configs"
+CONFIG_FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def train(config: DictConfig) -> None:
+    """Check the settings, prepare what the experiment makes itself, train, and print a summary.
+
+    Args:
+        config: The composed settings.
+
+    Raises:
+        ConfigError: A setting cannot be used; nothing was started.
+    """
+    if config.trainer.device == "cpu":
+        from erpo.platform.cpu import activate
+
+        activate()
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    from erpo.runs.summary import print_summary
+    from erpo.trainer.checks import check_settings
+    from erpo.trainer.runner import ErpoTaskRunner
+
+    auto_set_device(config)
+    check_settings(config)
+    if "arithmetic" in config:
+        from erpo.arithmetic.prepare import PrepareConfig, prepare
+
+        task = config.arithmetic
+        prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    # Ray's workers have another working folder than this process.
+    config.trainer.default_local_dir = os.path.abspath(config.trainer.default_local_dir)
+    os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))
+    run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(ErpoTaskRunner))
+    print_summary(config.trainer.default_local_dir)
+
+
+@hydra.main(config_path=str(CONFIG_FOLDER), config_name="erpo_trainer", version_base=None)
+def main(config: DictConfig) -> None:
+    """Command line."""
+    from erpo.trainer.config import ConfigError
+
+    try:
+        train(config)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Real runs: Ray, TransferQueue, FSDP2 over gloo and vLLM, on an untrained two-layer model."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from erpo.runs import read_groups
+from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array
+
+RUN_TIMEOUT = 420  # seconds; a run takes about 100
+
+
+def small_run(data: Path, run_folder: Path, *overrides: str) -> list[str]:
+    """Settings of the CPU experiment, shrunk to eight prompts of four responses a step."""
+    return [
+        "experiment=cpu_arithmetic",
+        "~arithmetic",
+        f"data.train_files={data}/train.parquet",
+        f"data.val_files={data}/train.parquet",
+        "data.train_batch_size=8",
+        "data.max_response_length=16",
+        f"actor_rollout_ref.model.path={data}/model",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+        "actor_rollout_ref.rollout.n=4",
+        "actor_rollout_ref.rollout.val_kwargs.n=1",
+        f"reward.custom_reward_function.path={Path(__file__).parent / 'scripted_reward.py'}",
+        f"trainer.default_local_dir={run_folder}",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=2",
+        *overrides,
+    ]
+
+
+@dataclass
+class Run:
+    """A training in a process of its own."""
+
+    process: subprocess.Popen
+    log: Path
+
+    def wait(self) -> str:
+        """Wait for the end; the output, which must be that of a success."""
+        try:
+            code = self.process.wait(RUN_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"the run did not end in {RUN_TIMEOUT} s:\n{self.tail()}")
+        assert code == 0, self.tail()
+        return self.log.read_text()
+
+    def kill(self) -> None:
+        """kill -9 of the run and of everything that it started, as a power cut would."""
+        tree = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in tree:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait()
+
+    def tail(self) -> str:
+        return self.log.read_text()[-6000:]
+
+
+def start(log: Path, module: str, arguments: list[str], **environment: str) -> Run:
+    """Start ``python -m module arguments`` with its output in ``log``."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env={**os.environ, "HYDRA_FULL_ERROR": "1", **environment},
+        )
+    return Run(process, log)
+
+
+def wait_for(run: Run, path: Path) -> None:
+    """Wait until a file of a run appears."""
+    end = time.monotonic() + RUN_TIMEOUT
+    while not path.exists():
+        assert run.process.poll() is None, run.tail()
+        if time.monotonic() > end:
+            run.kill()
+            pytest.fail(f"{path.name} did not appear in {RUN_TIMEOUT} s:\n{run.tail()}")
+        time.sleep(0.02)
+
+
+def replay(run_folder: Path, schedule: TrackerConfig) -> PromptTracker:
+    """Tell a new tracker what the group log says, checking that every group was sampled at the tracker's temperature.
+
+    The log and the state on disk were written by different code at different times; they agree only if every group was
+    observed once and sampled as the tracker said.
+    """
+    tracker = PromptTracker(schedule)
+    for _, step in read_groups(run_folder).groupby("step"):
+        keys = keys_array([bytes.fromhex(key) for key in step["key"]])
+        sampled = step["temperature"].to_numpy()
+        if tracker.attaches_temperatures and len(set(step["key"])) == len(step):
+            assert abs(tracker.temperatures_for(keys) - sampled).max() < 1e-4
+        tracker.observe(
+            GroupOutcomes(
+                keys=keys,
+                outcomes=step["outcome"].map(lambda name: Outcome[name.upper()]).to_numpy(),
+                accuracies=(step["correct"] / step["n"]).to_numpy(),
+                sizes=step["n"].to_numpy(),
+                temperatures=sampled.astype("f8"),
+                steps=step["step"].to_numpy(),
+            )
+        )
+    return tracker
+
+
+def same_history(one: PromptTracker, other: PromptTracker) -> None:
+    """Assert that two trackers know the same of every prompt."""
+    frames = [tracker.frame().sort_values("key").reset_index(drop=True) for tracker in (one, other)]
+    pd.testing.assert_frame_equal(*frames, check_exact=False, rtol=1e-6)

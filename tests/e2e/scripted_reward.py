@@ -1,0 +1,20 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A reward whose outcome the data prescribes, so that an untrained model has residual prompts and a gradient."""
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    """All responses to a "right" prompt are correct, to a "wrong" one none, to a "mixed" one those of even length."""
+    acc = {"right": 1.0, "wrong": 0.0, "mixed": float(len(solution_str) % 2 == 0)}[ground_truth]
+    return {"score": acc, "acc": acc}

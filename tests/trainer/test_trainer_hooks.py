@@ -1,0 +1,89 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The verl hooks that ERPO relies on, by signature: a verl that changes one of them fails here and not in training."""
+
+import inspect
+
+import pytest
+from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer import main_ppo
+from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from erpo.trainer.trainer import TRAINERS, ErpoTrainerMixin
+
+HOOKS = [
+    (trainer_base.PPOTrainer, "__init__", ["self", "config"]),
+    (trainer_base.PPOTrainer, "_build_replay_buffer", ["self"]),
+    (trainer_base.PPOTrainer, "_init_dataloader", ["self"]),
+    (trainer_base.PPOTrainer, "_submit_batch_to_rollout", ["self", "batch"]),
+    (trainer_base.PPOTrainer, "on_sample_end", ["self"]),
+    (trainer_base.PPOTrainer, "_compute_old_log_prob", ["self", "batch", "metrics"]),
+    (trainer_base.PPOTrainer, "_compute_advantage", ["self", "batch", "metrics"]),
+    (
+        trainer_base.PPOTrainer,
+        "_compute_metrics",
+        ["self", "batch", "metrics", "timing_raw", "global_steps", "epoch"],
+    ),
+    (trainer_base.PPOTrainer, "step", ["self", "metrics", "timing_raw"]),
+    (trainer_base.PPOTrainer, "_validate", ["self"]),
+    (trainer_base.PPOTrainer, "_save_checkpoint", ["self"]),
+    (trainer_base.PPOTrainer, "_load_checkpoint", ["self"]),
+    (replay_buffer.ReplayBuffer, "_dapo_filtered_keys", ["self", "partition_id"]),
+    (replay_buffer.ReplayBuffer, "_clear_groups", ["self", "partition_id", "uids"]),
+    (
+        replay_buffer.ReplayBuffer,
+        "_materialize_batch",
+        ["self", "partition_id", "selected_prompt_uids", "partition_snapshot"],
+    ),
+    (FSDPEngineWithLMHead, "prepare_model_inputs", ["self", "micro_batch"]),
+    (
+        agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class,
+        "_run_prompt",
+        ["self", "prompt", "sampling_params", "trajectory", "trace"],
+    ),
+    (main_ppo.TaskRunnerV1.__ray_metadata__.modified_class, "run", ["self", "config"]),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "parameters"), HOOKS, ids=[f"{o.__name__}.{n}" for o, n, _ in HOOKS])
+def test_hook_has_the_signature_we_override(owner, name, parameters):
+    found = [name for name in inspect.signature(getattr(owner, name)).parameters if name != "_ray_trace_ctx"]
+    assert found == parameters
+
+
+def test_main_ppo_runs_a_given_task_runner():
+    assert list(inspect.signature(main_ppo.run_ppo).parameters) == ["config", "task_runner_class"]
+    assert callable(main_ppo.pprint)
+
+
+def test_manager_starts_the_workers_it_names():
+    assert "agent_loop_workers_class" in inspect.getsource(AgentLoopManager._init_agent_loop_workers)
+
+
+def test_every_mode_of_verl_has_an_erpo_trainer():
+    assert TRAINERS.keys() == trainer_base.TRAINER_REGISTRY.keys()
+    for mode, trainer in TRAINERS.items():
+        plain = trainer_base.TRAINER_REGISTRY[mode]
+        assert issubclass(trainer, plain)
+        # The mixin's hooks come first, the mode's own next, the base's last.
+        order = trainer.__mro__
+        assert order.index(ErpoTrainerMixin) < order.index(plain) < order.index(trainer_base.PPOTrainer)
+
+
+def test_no_mode_overrides_a_hook_without_calling_the_next():
+    # separate_async has hooks of its own in the chain; they must still end in the base's.
+    for name in ("_compute_old_log_prob", "prepare_step", "_init_resource_pool_mgr"):
+        assert "super()" in inspect.getsource(getattr(PPOTrainerSeparateAsync, name))

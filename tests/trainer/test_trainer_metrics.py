@@ -1,0 +1,119 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Step metrics, by hand-counted groups."""
+
+import numpy as np
+import pytest
+import torch
+from tensordict import TensorDict
+
+from erpo.tracker import Outcome
+from erpo.trainer.groups import Group
+from erpo.trainer.metrics import Totals, group_metrics, log_prob_metrics, signal_metrics, step_line
+
+
+def group(outcome, temperature=1.0, previous=-1, revived=False, lengths=(4, 6), truncated=0):
+    return Group(
+        uid=f"{outcome}{temperature}",
+        key=b"k" * 16,
+        step=1,
+        temperature=temperature,
+        expected=len(lengths),
+        accuracies=[float(outcome == Outcome.ALL_CORRECT)] * len(lengths),
+        correct=len(lengths) if outcome == Outcome.ALL_CORRECT else int(outcome == Outcome.MIXED),
+        rewards=[1.0] * len(lengths),
+        lengths=list(lengths),
+        truncated=truncated,
+        outcome=outcome,
+        previous=previous,
+        revived=revived,
+    )
+
+
+GROUPS = [
+    group(Outcome.ALL_CORRECT),
+    group(Outcome.ALL_CORRECT, temperature=1.2, previous=Outcome.ALL_CORRECT),
+    group(Outcome.MIXED, temperature=1.4, previous=Outcome.ALL_CORRECT, revived=True, lengths=(10, 20), truncated=1),
+    group(Outcome.ALL_WRONG, previous=Outcome.MIXED),
+    group(Outcome.INCOMPLETE),
+]
+
+
+def test_shares_revivals_and_temperatures_are_over_complete_groups():
+    metrics = group_metrics(GROUPS, base_temperature=1.0)
+    assert metrics["erpo/groups/count"] == 5
+    assert metrics["erpo/groups/frac_all_correct"] == 0.5
+    assert metrics["erpo/groups/frac_mixed"] == 0.25
+    assert metrics["erpo/groups/frac_all_wrong"] == 0.25
+    # Two groups followed an all-correct visit, one of them is mixed now.
+    assert metrics["erpo/revived/frac"] == 0.5
+    assert metrics["erpo/revived/count"] == 1
+    assert metrics["erpo/temperature/mean"] == pytest.approx(4.6 / 4)
+    assert metrics["erpo/temperature/max"] == 1.4
+    assert metrics["erpo/temperature/frac_raised"] == 0.5
+
+
+def test_raised_and_base_groups_are_apart():
+    metrics = group_metrics(GROUPS, base_temperature=1.0)
+    assert metrics["erpo/raised/response_length_mean"] == (4 + 6 + 10 + 20) / 4
+    assert metrics["erpo/raised/frac_truncated"] == 0.25
+    assert metrics["erpo/raised/accuracy"] == 0.75
+    assert metrics["erpo/base/accuracy"] == 0.5
+
+
+def test_a_share_of_nothing_is_left_out():
+    metrics = group_metrics([group(Outcome.MIXED)], base_temperature=1.0)
+    assert "erpo/revived/frac" not in metrics
+    assert "erpo/raised/accuracy" not in metrics
+    assert group_metrics([], 1.0) == {}
+
+
+def test_totals_count_every_generated_token():
+    totals = Totals()
+    totals.add(GROUPS)
+    assert (totals.groups, totals.responses, totals.tokens) == (5, 10, 4 * 10 + 30)
+
+
+def nested(*rows):
+    return torch.nested.as_nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)
+
+
+def test_signal_of_mixed_groups_and_of_ra_are_apart():
+    advantages = nested([0.5, 0.5], [0.0], [0.3, 0.0, 0.3], [0.0, 0.0])
+    outcomes = [Outcome.MIXED, Outcome.ALL_WRONG, Outcome.ALL_CORRECT, Outcome.ALL_CORRECT]
+    prefix = "erpo/signal/frac_responses_with_gradient"
+    assert signal_metrics(advantages, outcomes) == {prefix: 0.5, f"{prefix}_mixed": 0.25, f"{prefix}_ra": 0.25}
+
+
+def test_log_prob_agreement_reads_only_unmasked_tokens_and_splits_by_temperature():
+    data = TensorDict(
+        {
+            "old_log_probs": nested([-1.0, -2.0], [-0.5, -9.0]),
+            "rollout_log_probs": nested([-1.0, -2.0], [-0.25, 0.0]),
+            "response_mask": nested([1, 1], [1, 0]),
+        },
+        batch_size=2,
+    )
+    metrics = log_prob_metrics(data, np.array([1.0, 1.5]), base_temperature=1.0)
+    assert metrics["erpo/base/probs_diff_max"] == 0.0
+    assert metrics["erpo/raised/probs_diff_max"] == pytest.approx(np.exp(-0.25) - np.exp(-0.5))
+    assert metrics["erpo/raised/rollout_train_kl"] == pytest.approx(0.25)
+
+
+def test_console_line_is_one_line_and_names_what_matters():
+    metrics = {**group_metrics(GROUPS, 1.0), "val-core/arithmetic/acc/mean@4": 0.61, "timing_s/step": 1.25}
+    line = step_line(metrics, step=3, total_steps=60)
+    assert "\n" not in line
+    assert line.startswith("step 3/60 | held-out accuracy 0.610 | all-correct 50% | mixed 25%")
+    assert "revived 1" in line
