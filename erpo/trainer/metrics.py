@@ -172,7 +172,8 @@ def step_line(metrics: Mapping[str, Any], step: int, total_steps: int) -> str:
             f"raised {get('erpo/temperature/frac_raised'):.0%}",
             f"revived {get('erpo/revived/count'):.0f}",
         ]
-    parts.append(f"gradient {get('erpo/signal/frac_responses_with_gradient', 0.0):.0%}")
+    if "erpo/signal/frac_responses_with_gradient" in metrics:
+        parts.append(f"gradient {get('erpo/signal/frac_responses_with_gradient'):.0%}")
     if "timing_s/step" in metrics:
         parts.append(f"{get('timing_s/step'):.1f} s")
     return " | ".join(parts)

@@ -30,6 +30,7 @@ from verl.trainer.ppo.v1 import PPOTrainer, PPOTrainerColocateAsync, PPOTrainerS
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from erpo.runs import GroupLog, MetricsLog
+from erpo.runs.console import write_line
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, check_prompts, keys_array
 from erpo.tracker.storage import load_state, save_state
 from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
@@ -55,9 +56,9 @@ class ErpoTrainerMixin(PPOTrainer):
         self.settled: list[tuple[Group, bool]] = []  # left the replay buffer since the last step: (group, dropped)
         self.batch_groups: dict[str, Group] = {}  # of the batch that is being trained on
         self.totals = Totals()
-        run_folder = Path(config.trainer.default_local_dir)
-        self.group_log = GroupLog(run_folder)
-        self.metrics_log = MetricsLog(run_folder)
+        self.run_folder = Path(config.trainer.default_local_dir)
+        self.group_log = GroupLog(self.run_folder)
+        self.metrics_log = MetricsLog(self.run_folder)
         super().__init__(config)
 
     # ---- dispatch ----------------------------------------------------------------------------------------------------
@@ -211,13 +212,16 @@ class ErpoTrainerMixin(PPOTrainer):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self.metrics_log.append(global_steps, metrics)
-        tqdm.write(step_line(metrics, global_steps, self.total_training_steps))
+        line = step_line(metrics, global_steps, self.total_training_steps)
+        write_line(self.run_folder, line)
+        tqdm.write(line)
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
         if self.global_steps == 0 or not hasattr(self, "timing_raw"):
             # verl logs the validation before the first step by itself, outside the hook above.
             self.metrics_log.append(self.global_steps, metrics)
+            write_line(self.run_folder, step_line(metrics, self.global_steps, self.total_training_steps))
         return metrics
 
     @property
@@ -229,7 +233,7 @@ class ErpoTrainerMixin(PPOTrainer):
 
     def _save_checkpoint(self) -> None:
         # Before verl's part, which ends by naming this step as the latest: a step so named has its tracker state.
-        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / STATE_FOLDER
+        folder = self.run_folder / f"global_step_{self.global_steps}" / STATE_FOLDER
         self._report()
         waiting = [group.to_json() for group in self.groups.values()]
         save_state(self.tracker, folder, extra={"waiting_groups": waiting, "totals": vars(self.totals)})
@@ -254,7 +258,7 @@ class ErpoTrainerMixin(PPOTrainer):
     def _resumed_folder(self) -> Path:
         if self.config.trainer.resume_mode == "resume_path":
             return Path(self.config.trainer.resume_from_path)
-        return Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+        return self.run_folder / f"global_step_{self.global_steps}"
 
 
 class ErpoTrainerSync(ErpoTrainerMixin, PPOTrainerSync):

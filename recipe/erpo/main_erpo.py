@@ -15,6 +15,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import hydra
@@ -55,12 +57,33 @@ def train(config: DictConfig) -> None:
 
         task = config.arithmetic
         prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     # Ray's workers have another working folder than this process.
-    config.trainer.default_local_dir = os.path.abspath(config.trainer.default_local_dir)
-    os.environ.setdefault("TENSORBOARD_DIR", os.path.join(config.trainer.default_local_dir, "tensorboard"))
-    run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(ErpoTaskRunner))
-    print_summary(config.trainer.default_local_dir)
+    run_folder = Path(config.trainer.default_local_dir).absolute()
+    config.trainer.default_local_dir = str(run_folder)
+    os.environ.setdefault("TENSORBOARD_DIR", str(run_folder / "tensorboard"))
+    with _terminal(config, run_folder):
+        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(ErpoTaskRunner))
+    print_summary(run_folder)
+
+
+@contextmanager
+def _terminal(config: DictConfig, run_folder: Path) -> Iterator[None]:
+    """Where Ray keeps the workers' output to itself, show the run's own lines and put verl's prints into a file."""
+    if config.ray_kwargs.ray_init.get("log_to_driver", True):
+        yield
+        return
+    from erpo.runs.console import follow
+
+    print(f"run folder: {run_folder}")
+    run_folder.mkdir(parents=True, exist_ok=True)
+    total_steps = int(config.trainer.total_training_steps)
+    with follow(run_folder, total_steps), (run_folder / "driver.log").open("a") as file, redirect_stdout(file):
+        try:
+            yield
+        except Exception:
+            print("The run failed; what its processes printed: /tmp/ray/session_latest/logs", file=sys.stderr)
+            raise
 
 
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="erpo_trainer", version_base=None)

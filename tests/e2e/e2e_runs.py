@@ -48,6 +48,7 @@ def small_run(data: Path, run_folder: Path, *overrides: str) -> list[str]:
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
         "trainer.save_freq=2",
+        "ray_kwargs.ray_init.log_to_driver=true",  # the output of all processes belongs into a failed test's report
         *overrides,
     ]
 

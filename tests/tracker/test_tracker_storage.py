@@ -44,6 +44,9 @@ def test_save_and_load_is_the_identity(name: str, batches: list[list[Group]], mo
         save_state(saved, folder, {"step": 3})
         assert load_state(loaded, folder) == {"step": 3}
     assert_same_state(saved, loaded)
+    if saved.attaches_temperatures:
+        keys = key_array(*range(12))  # known and unknown ones
+        assert loaded.temperatures_for(keys).tolist() == saved.temperatures_for(keys).tolist()
     # And both go on alike, also with prompts that are new to them.
     for one in (saved, loaded):
         one.observe(batch(*more, (99, MIXED, 1.0, 9)))

@@ -1,0 +1,72 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The asynchronous trainer on two data-parallel workers with two vLLM replicas, killed and resumed."""
+
+import pytest
+from e2e_runs import small_run, start, wait_for
+
+from erpo.runs import read_groups, read_metrics
+from erpo.tracker import PromptTracker, TrackerConfig
+from erpo.tracker.schedules.linear import LinearConfig
+from erpo.tracker.storage import load_state
+
+pytestmark = pytest.mark.ray
+
+SCHEDULE = TrackerConfig(name="linear", linear=LinearConfig(dt=0.5, t_max=2.0))
+
+
+@pytest.fixture(scope="module")
+def resumed(untrained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("async")
+    arguments = small_run(
+        untrained,
+        folder / "run",
+        "method=erpo",
+        "erpo.schedule.linear.dt=0.5",
+        "erpo.groups.drop=[]",
+        "algorithm.filter_groups.enable=false",
+        "trainer.v1.trainer_mode=colocate_async",
+        "trainer.n_gpus_per_node=2",
+        "ray_kwargs.ray_init.num_gpus=2",
+        "trainer.total_training_steps=6",
+        # With weights that stand still, a response that was generated over two steps has one policy, so that rollout
+        # and training must agree here too.
+        "actor_rollout_ref.actor.optim.lr=0",
+    )
+    first = start(folder / "first.log", "recipe.erpo.main_erpo", arguments)
+    wait_for(first, folder / "run" / "groups" / "step_000003.parquet")
+    first.kill()
+    second = start(folder / "second.log", "recipe.erpo.main_erpo", arguments)
+    second.wait()
+    return folder / "run"
+
+
+def test_two_workers_train_at_the_temperature_of_each_response(resumed):
+    metrics = read_metrics(resumed)
+    assert metrics.index.tolist() == [1, 2, 3, 4, 5, 6]
+    groups = read_groups(resumed)
+    assert groups[groups["step"] >= 4]["temperature"].max() == 2.0
+    assert groups[groups["step"] >= 4]["temperature"].min() == 1.0
+    for kind in ("raised", "base"):
+        assert metrics[f"erpo/{kind}/probs_diff_max"].max() < 1e-6
+    assert metrics["training/rollout_probs_diff_max"].max() < 1e-6
+
+
+def test_in_flight_groups_are_counted_once_over_the_resume(resumed):
+    saved = PromptTracker(SCHEDULE)
+    extra = load_state(saved, resumed / "global_step_6" / "erpo", accept_changed_data=True)
+    groups = read_groups(resumed)
+    # Every observed group was trained on, or waits for the next step.
+    assert saved.frame()["visits"].sum() == len(groups) + len(extra["waiting_groups"])
+    assert extra["totals"]["groups"] == len(groups)
