@@ -33,7 +33,7 @@ quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what h
 	@$(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_arithmetic method=erpo
 
 test: lint ## Lint, type check and run all tests, real Ray runs included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(STAMP) ## The tests that need no Ray (under a minute)
 	@$(BIN)/python -m pytest -m "not ray" -q

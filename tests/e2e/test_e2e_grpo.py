@@ -48,6 +48,7 @@ def both(untrained, tmp_path_factory):
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
         plain = compose("erpo_trainer", overrides=arguments)
     OmegaConf.set_struct(plain, False)
+    OmegaConf.resolve(plain)
     del plain.erpo
     OmegaConf.save(plain, folder / "plain.yaml")
     on_cpu = {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

@@ -29,15 +29,19 @@ pytestmark = pytest.mark.ray
 # Right prompts go 1.0, 1.5, 2.0 and wrong ones to 0.5, so that one batch holds temperatures from 0.5 to 2.0.
 BAND = ["method=erpo_band", "erpo.schedule.band.dt=0.5", "erpo.schedule.band.floor=0.5", "erpo.groups.drop=[]"]
 BAND += ["algorithm.filter_groups.enable=false"]
+HAND_OVER_OFF = ["erpo.train_temperature=base", "algorithm.rollout_correction.rollout_is=token"]
 SCHEDULE = TrackerConfig(name="band", band=BandConfig(dt=0.5, floor=0.5, t_max=2.0))
 
 
 @pytest.fixture(scope="module")
 def killed_and_resumed(untrained, tmp_path_factory):
-    """A run that was killed in its third or fourth step, with a checkpoint of the second, and started again."""
+    """A run that was killed in its third or fourth step, with a checkpoint of the second, and started again.
+
+    The killed part trains at the base temperature, whatever it samples at; the resumed part trains as it samples.
+    """
     folder = tmp_path_factory.mktemp("sync")
     arguments = small_run(untrained, folder / "run", *BAND, "trainer.total_training_steps=6")
-    first = start(folder / "first.log", "recipe.erpo.main_erpo", arguments)
+    first = start(folder / "first.log", "recipe.erpo.main_erpo", [*arguments, *HAND_OVER_OFF])
     wait_for(first, folder / "run" / "groups" / "step_000003.parquet")
     first.kill()
     assert (folder / "run" / "latest_checkpointed_iteration.txt").read_text() == "2"
@@ -103,13 +107,10 @@ def test_console_shows_a_line_a_step_and_a_summary(killed_and_resumed):
     assert "'actor_rollout_ref': {" not in output  # verl's print of all its settings
 
 
-def test_wrong_temperature_in_training_is_seen(killed_and_resumed, untrained):
-    """The control: the same run goes on with the hand-over to the engine switched off."""
-    folder, _ = killed_and_resumed
-    arguments = small_run(untrained, folder / "run", *BAND, "trainer.total_training_steps=8")
-    off = ["erpo.train_temperature=base", "algorithm.rollout_correction.rollout_is=token"]
-    start(folder / "third.log", "recipe.erpo.main_erpo", [*arguments, *off]).wait()
-    metrics = read_metrics(folder / "run").loc[7:]
-    assert len(metrics) == 2
+def test_wrong_temperature_in_training_is_seen(killed_and_resumed):
+    """The control: before it was killed, the run had the hand-over to the engine switched off."""
+    metrics = read_metrics(killed_and_resumed[0] / "at_kill").loc[2:]
     assert metrics["training/rollout_probs_diff_max"].min() > 1e-3
     assert metrics["erpo/raised/probs_diff_max"].min() > 1e-3
+    # At the base temperature there is nothing to get wrong.
+    assert read_metrics(killed_and_resumed[0] / "at_kill").loc[1, "erpo/base/probs_diff_max"] < 1e-6

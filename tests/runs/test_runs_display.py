@@ -1,0 +1,63 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a user looks at: the terminal of a run and its picture."""
+
+import time
+
+import matplotlib.image
+import pytest
+
+from erpo.runs import GroupLog
+from erpo.runs.console import follow, write_line
+from erpo.runs.plot import plot_runs
+
+
+def test_terminal_shows_new_lines_in_order_and_no_old_ones(tmp_path, capsys):
+    write_line(tmp_path, "step 1/4 | of an earlier start")
+    with follow(tmp_path, total_steps=4):
+        write_line(tmp_path, "step 2/4 | [brackets] are no markup")
+        time.sleep(1.2)
+        write_line(tmp_path, "step 3/4 | the last line before the end")
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert shown == ["step 2/4 | [brackets] are no markup", "step 3/4 | the last line before the end"]
+
+
+def test_terminal_ends_with_the_run_that_fails(tmp_path):
+    with pytest.raises(RuntimeError, match="no such model"), follow(tmp_path, total_steps=4):
+        raise RuntimeError("no such model")
+
+
+def test_picture_has_a_column_for_each_run(tmp_path):
+    for name in ("one", "two"):
+        for step in range(1, 4):
+            row = {
+                "step": step,
+                "key": "a" * 32,
+                "temperature": 1.0 + 0.1 * step,
+                "n": 2,
+                "correct": 2,
+                "accuracy": 1.0,
+                "lengths": [1, 2],
+                "truncated": 0,
+                "outcome": "all_correct",
+                "revived": False,
+                "dropped": False,
+            }
+            GroupLog(tmp_path / name).write(step, [row])
+    plot_runs([tmp_path / "one"], tmp_path / "one.png")
+    plot_runs([tmp_path / "one", tmp_path / "two"], tmp_path / "both.png")
+    one, both = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("one", "both"))
+    assert both.shape[1] == 2 * one.shape[1] and both.shape[0] == one.shape[0]
+    # Not an empty sheet: the all-correct colour is in it.
+    assert ((both[..., :3] - [0.902, 0.624, 0.0]) ** 2).sum(-1).min() < 0.01
