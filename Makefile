@@ -36,7 +36,7 @@ test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(STAMP) ## The tests that need no Ray (under a minute)
-	@$(BIN)/python -m pytest -m "not ray" -q
+	@$(BIN)/python -m pytest -m "not ray" -q --numprocesses 2
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .

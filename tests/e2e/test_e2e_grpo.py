@@ -27,8 +27,8 @@ from recipe.erpo.main_erpo import CONFIG_FOLDER
 pytestmark = pytest.mark.ray
 
 STEPS = 3
-# What a clock or the memory decides, not the method.
-VOLATILE = ("timing_s/", "timing_per_token_ms/", "perf/", "actor/perf/")
+# What a clock or the memory decides, not the method; and the age of trajectories, which verl sets anew when it replays.
+VOLATILE = ("timing_s/", "timing_per_token_ms/", "perf/", "actor/perf/", "training/off_policy/trajectory_staleness")
 
 
 @pytest.fixture(scope="module")
