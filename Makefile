@@ -29,7 +29,7 @@ $(STAMP): requirements/cpu.lock pyproject.toml
 	@$(BIN)/python -c "import torch, verl, vllm, erpo" >/dev/null 2>&1 || (echo "setup failed: run 'make clean setup'" && exit 1)
 	@touch $(STAMP)
 
-quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what happened (about 6 minutes)
+quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what happened (about 10 minutes)
 	@$(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_arithmetic method=erpo
 
 test: lint ## Lint, type check and run all tests, real Ray runs included
