@@ -82,7 +82,7 @@ def _terminal(config: DictConfig, run_folder: Path) -> Iterator[None]:
         try:
             yield
         except Exception:
-            print("The run failed; what its processes printed: /tmp/ray/session_latest/logs", file=sys.stderr)
+            print("The run failed; what its processes printed is in Ray's folder session_latest/logs.", file=sys.stderr)
             raise
 
 
