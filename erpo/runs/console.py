@@ -33,12 +33,12 @@ def write_line(run_folder: str | Path, line: str) -> None:
 
 
 @contextmanager
-def follow(run_folder: str | Path, total_steps: int) -> Iterator[None]:
+def follow(run_folder: str | Path, total_steps: int | None) -> Iterator[None]:
     """Show new lines of a run, and how far it is, while the block runs.
 
     Args:
         run_folder: Folder of the run; lines that it holds already are not shown.
-        total_steps: Steps of the whole run.
+        total_steps: Steps of the whole run; None if only the epochs are set.
     """
     path = Path(run_folder) / LINES_FILE
     shown = len(_lines(path))
@@ -58,7 +58,7 @@ def follow(run_folder: str | Path, total_steps: int) -> Iterator[None]:
             progress.console.print(line, markup=False)
             if line.startswith("step "):
                 step = int(line.split()[1].split("/")[0])
-                progress.update(task, completed=step, description=f"training, step {step} of {total_steps}")
+                progress.update(task, completed=step, description=f"training, {line.split(' |')[0]}")
 
     def watch() -> None:
         while not stop.wait(_LOOK_EVERY):

@@ -65,7 +65,7 @@ def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     if erpo.schedule.attaches_temperatures:
         yield from _temperature_problems(config, erpo)
         yield from _sampling_problems(config)
-        yield from _engine_problems(config, erpo)
+        yield from _engine_problems(config)
     elif erpo.train_temperature == "base":
         yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name or remove it."
 
@@ -146,7 +146,7 @@ def _sampling_problems(config: DictConfig) -> Iterator[str]:
         yield f"{where}.name is {rollout.name}, but per-prompt temperature was tested with vllm only; set it to vllm."
 
 
-def _engine_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+def _engine_problems(config: DictConfig) -> Iterator[str]:
     actor_rollout_ref = config.actor_rollout_ref
     strategies = {"actor": actor_rollout_ref.actor.strategy, "ref": actor_rollout_ref.ref.strategy}
     for role, strategy in strategies.items():
@@ -170,5 +170,5 @@ def _engine_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     if manager != MANAGER_CLASS:
         yield (
             f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, so responses would be sampled at "
-            f"one temperature; set it to {MANAGER_CLASS} (or a subclass's own file of settings)."
+            f"one temperature; set it to {MANAGER_CLASS}."
         )

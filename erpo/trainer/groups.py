@@ -137,7 +137,7 @@ class GroupReader:
             The groups, in the order of their uids.
 
         Raises:
-            ValueError: A response has no accuracy, or one that is not a number in [0, 1].
+            ValueError: A response has no accuracy, or one that is not a finite number.
         """
         sessions: dict[str, dict[str, tuple[int, str]]] = {uid: {} for uid in uids}
         for key in tags:
@@ -184,14 +184,13 @@ class GroupReader:
     ) -> Group:
         first = rows[keys[0]]
         key = prompt_key_of_row(first)
-        expected = int(first.get("__rollout_n__") or self.n)
         accuracies = [self._accuracy(rows[k], key) for k in keys]
         return Group(
             uid=uid,
             key=key,
             step=step,
             temperature=float(first.get(ROLLOUT_TEMPERATURE, self.base_temperature)),
-            expected=expected,
+            expected=self.n,
             accuracies=accuracies,
             correct=sum(accuracy >= self.accuracy.threshold for accuracy in accuracies),
             rewards=[rows[k]["rm_scores"] for k in keys],
@@ -199,7 +198,7 @@ class GroupReader:
             truncated=sum(k in truncated for k in keys),
             outcome=classify(
                 accuracies,
-                expected,
+                self.n,
                 threshold=self.accuracy.threshold,
                 tolerance=self.accuracy.tolerance,
                 prompt=key.hex(),

@@ -49,7 +49,9 @@ class ObservingReplayBuffer(ReplayBuffer):
         new = finished - self.groups.keys()
         if new:
             self.observer.observe(new, self.partitions[partition_id])
-        dropped = {uid for uid in finished if self.groups[uid].outcome in self.dropped_outcomes}
+        # A group can finish without any trajectory, when its agent loops returned nothing; that one is verl's business.
+        observed = finished & self.groups.keys()
+        dropped = {uid for uid in observed if self.groups[uid].outcome in self.dropped_outcomes}
         return dropped, Counter(self.groups[uid].accuracies[0] for uid in dropped)
 
     def _clear_groups(self, partition_id: str, uids: set[str]) -> None:

@@ -77,8 +77,11 @@ def _terminal(config: DictConfig, run_folder: Path) -> Iterator[None]:
 
     print(f"run folder: {run_folder}")
     run_folder.mkdir(parents=True, exist_ok=True)
-    total_steps = int(config.trainer.total_training_steps)
-    with follow(run_folder, total_steps), (run_folder / "driver.log").open("a") as file, redirect_stdout(file):
+    with (
+        follow(run_folder, config.trainer.total_training_steps),
+        (run_folder / "driver.log").open("a") as file,
+        redirect_stdout(file),
+    ):
         try:
             yield
         except Exception:
