@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.arithmetic.sampling import group_accuracies
@@ -38,7 +39,7 @@ from erpo.arithmetic.warmup import WarmupConfig, warm_up
 logger = logging.getLogger(__name__)
 
 # Raise it with every change of what is built from the same settings.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DATA_SOURCE = "arithmetic"
 VALIDATION_PROMPTS = 512
 BASE_ACCURACY_SAMPLES = 4
@@ -178,13 +179,28 @@ def _build_and_move(folder: Path, config: PrepareConfig) -> float:
     new, old = workshop / "new", workshop / "old"
     new.mkdir(parents=True)
     try:
-        accuracy = _build(new, config)
+        with _one_thread():
+            accuracy = _build(new, config)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     return accuracy
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same artefact on every machine; and where other processes work, two threads wait for each other at each step.
+
+    Measured on two busy cores: 2.7 s a step with two threads, 0.15 s with one.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _build(folder: Path, config: PrepareConfig) -> float:

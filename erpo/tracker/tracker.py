@@ -84,6 +84,12 @@ class PromptTracker:
             raise TrackerError("the schedule 'none' has no temperatures; check attaches_temperatures before asking")
         return self._schedule.temperatures(self._history, self._history.rows_for(keys))
 
+    def temperatures_of_seen(self) -> NDArray[np.float64]:
+        """Present temperatures of all prompts with a visit, shape (len(self),); empty if the schedule is "none"."""
+        if self._schedule is None:
+            return np.empty(0)
+        return self._schedule.temperatures(self._history, np.arange(len(self)))
+
     def capped_visits_for(self, keys: KeyArray) -> NDArray[np.int64]:
         """Number of all-correct visits sampled at the schedule's cap, shape (k,) for keys of shape (k,)."""
         return self._history.take("capped_visits", self._history.rows_for(keys)).astype(np.int64)
@@ -144,7 +150,7 @@ class PromptTracker:
         columns: dict[str, Any] = {"key": keys_hex(history.keys)}
         columns.update({name: history[name].copy() for name in history.column_names})
         if self._schedule is not None:
-            columns["temperature"] = self._schedule.temperatures(history, np.arange(len(self)))
+            columns["temperature"] = self.temperatures_of_seen()
         return pd.DataFrame(columns)
 
     def state_dict(self) -> dict[str, Any]:

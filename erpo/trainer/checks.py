@@ -58,6 +58,19 @@ def check_settings(config: DictConfig) -> ErpoConfig:
     return erpo
 
 
+def check_data_files(config: DictConfig) -> None:
+    """Check that the data files of a run exist, where they are files of this machine.
+
+    Raises:
+        ConfigError: A file is missing.
+    """
+    for setting in ("train_files", "val_files"):
+        files = config.data[setting]
+        for file in [files] if isinstance(files, str) else files or []:
+            if "://" not in file and not Path(file).expanduser().exists():
+                raise ConfigError(f"data.{setting} names {file}, which does not exist; name another file.")
+
+
 def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _trainer_problems(config)
     yield from _filter_problems(config, erpo)

@@ -104,6 +104,23 @@ class RAConfig:
 
 
 @dataclass(frozen=True)
+class SamplesConfig:
+    """Responses that are kept to be read.
+
+    Attributes:
+        every: Steps between two samples; 0 is off.
+        groups: Groups in a sample, the hottest first.
+    """
+
+    every: int = 4
+    groups: int = 4
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 0, f"erpo.samples.every is {self.every}; set a number of steps, or 0 for none")
+        _require(self.groups >= 1, f"erpo.samples.groups is {self.groups}; set 1 or more, or erpo.samples.every=0")
+
+
+@dataclass(frozen=True)
 class StateConfig:
     """What a resumed run accepts.
 
@@ -129,6 +146,7 @@ class ErpoConfig:
         train_temperature: ``sampling``: log-probs at the temperature each response was sampled at. ``base``: at
             ``rollout.temperature``, off-policy, allowed only with verl's rollout importance weights.
         state: What a resumed run accepts.
+        samples: Which responses are kept to be read.
         poll_interval: Seconds between two looks for finished groups; None keeps verl's 2 s.
     """
 
@@ -139,6 +157,7 @@ class ErpoConfig:
     ra: RAConfig = field(default_factory=RAConfig)
     train_temperature: str = "sampling"
     state: StateConfig = field(default_factory=StateConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
     poll_interval: float | None = None
 
     def __post_init__(self) -> None:
@@ -158,7 +177,13 @@ class ErpoConfig:
         Raises:
             ConfigError: A setting is unknown, of the wrong type, or cannot be used.
         """
-        sections = {"accuracy": AccuracyConfig, "groups": GroupsConfig, "ra": RAConfig, "state": StateConfig}
+        sections = {
+            "accuracy": AccuracyConfig,
+            "groups": GroupsConfig,
+            "ra": RAConfig,
+            "samples": SamplesConfig,
+            "state": StateConfig,
+        }
         checked = _typed(cls, _known(cls, values, "erpo"), "erpo")
         for name, section in sections.items():
             if name in checked:

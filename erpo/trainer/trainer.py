@@ -15,7 +15,7 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.console import write_line
-from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, check_prompts, keys_array
+from erpo.runs.sample_log import SampleLog
+from erpo.tracker import DataSummary, GroupOutcomes, Outcome, PromptTracker, check_prompts, keys_array
 from erpo.tracker.storage import load_state, save_state
 from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
 from erpo.trainer.advantage import ra_advantages
-from erpo.trainer.config import ErpoConfig
+from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.groups import Group, GroupReader, prompt_key_of_row, uid_of
+from erpo.trainer.live import choose_responses, log_live, read_responses
 from erpo.trainer.metrics import Totals, group_metrics, log_prob_metrics, signal_metrics, step_line
 from erpo.trainer.replay_buffer import observe_groups
 
@@ -59,14 +61,14 @@ class ErpoTrainerMixin(PPOTrainer):
         self.run_folder = Path(config.trainer.default_local_dir)
         self.group_log = GroupLog(self.run_folder)
         self.metrics_log = MetricsLog(self.run_folder)
+        self.sample_log = SampleLog(self.run_folder)
         super().__init__(config)
 
     # ---- dispatch ----------------------------------------------------------------------------------------------------
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
-        rows = tqdm(range(len(self.train_dataset)), desc="Checking prompts", leave=False)
-        summary = check_prompts(_identity(self.train_dataset[i]) for i in rows)
+        summary = _check_rows(self.train_dataset)
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)
 
@@ -212,9 +214,19 @@ class ErpoTrainerMixin(PPOTrainer):
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self.metrics_log.append(global_steps, metrics)
+        every = self.erpo.samples.every
+        if every and global_steps % every == 0:
+            self._show_samples(global_steps)
         line = step_line(metrics, global_steps, self.total_training_steps)
         write_line(self.run_folder, line)
         tqdm.write(line)
+
+    def _show_samples(self, step: int) -> None:
+        chosen = choose_responses(self.batch_groups.values(), self.erpo.samples.groups)
+        limit = int(self.config.actor_rollout_ref.rollout.response_length)
+        rows = read_responses(chosen, self.tokenizer, self.erpo.accuracy.threshold, limit) if chosen else []
+        self.sample_log.write(step, rows)
+        log_live(self.logger.logger, self.tracker, rows, step)
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
@@ -243,6 +255,7 @@ class ErpoTrainerMixin(PPOTrainer):
         super()._load_checkpoint()
         self.group_log.forget_after(self.global_steps)
         self.metrics_log.forget_after(self.global_steps)
+        self.sample_log.forget_after(self.global_steps)
         if self.global_steps == 0:
             return
         folder = self._resumed_folder() / STATE_FOLDER
@@ -285,6 +298,16 @@ def _rows(batch: TensorDict) -> list[dict[str, Any]]:
     names = [name for name in ("raw_prompt", "data_source", "extra_info") if name in batch.keys()]  # noqa: SIM118
     columns = {name: [getattr(value, "data", value) for value in list(batch.get(name))] for name in names}
     return [{name: column[i] for name, column in columns.items()} for i in range(len(batch))]
+
+
+def _check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:
+    """Identify the prompts of the training data; what cannot be trained on is an error that names it."""
+    if "__rollout_n__" in dataset[0]:
+        raise ConfigError(
+            "the data hold a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop it"
+        )
+    rows = tqdm(range(len(dataset)), desc="Checking prompts", leave=False)
+    return check_prompts(_identity(dataset[i]) for i in rows)
 
 
 def _identity(row: dict[str, Any]) -> tuple[str, Any, Any]:

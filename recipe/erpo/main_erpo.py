@@ -34,7 +34,8 @@ def train(config: DictConfig) -> None:
         config: The composed settings.
 
     Raises:
-        ConfigError: A setting cannot be used; nothing was started.
+        ConfigError: A setting or the data cannot be used.
+        TrackerError: The data or the saved history cannot be used.
     """
     if config.trainer.device == "cpu":
         from erpo.platform.cpu import activate
@@ -47,7 +48,8 @@ def train(config: DictConfig) -> None:
     from verl.utils.device import auto_set_device
 
     from erpo.runs.summary import print_summary
-    from erpo.trainer.checks import check_settings
+    from erpo.trainer.checks import check_data_files, check_settings
+    from erpo.trainer.config import ConfigError
     from erpo.trainer.runner import ErpoTaskRunner
 
     auto_set_device(config)
@@ -56,7 +58,11 @@ def train(config: DictConfig) -> None:
         from erpo.arithmetic.prepare import PrepareConfig, prepare
 
         task = config.arithmetic
-        prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
+        try:
+            prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
+        except (ValueError, OSError, RuntimeError) as error:
+            raise ConfigError(f"arithmetic: {error}") from error
+    check_data_files(config)
     # Ray's workers have another working folder than this process.
     run_folder = Path(config.trainer.default_local_dir).absolute()
     config.trainer.default_local_dir = str(run_folder)
@@ -92,12 +98,14 @@ def _terminal(config: DictConfig, run_folder: Path) -> Iterator[None]:
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="erpo_trainer", version_base=None)
 def main(config: DictConfig) -> None:
     """Command line."""
+    from erpo.tracker import TrackerError
     from erpo.trainer.config import ConfigError
 
     try:
         train(config)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    except (ConfigError, TrackerError) as error:
+        # Ray raises an actor's error as one of the same class, whose text is the actor's traceback.
+        sys.exit(f"error: {getattr(error, 'cause', error)}")
 
 
 if __name__ == "__main__":

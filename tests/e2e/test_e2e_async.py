@@ -43,6 +43,7 @@ def resumed(untrained, tmp_path_factory):
         # With weights that stand still, a response that was generated over two steps has one policy, so that rollout
         # and training must agree here too.
         "actor_rollout_ref.actor.optim.lr=0",
+        "actor_rollout_ref.actor.use_kl_loss=true",
     )
     first = start(folder / "first.log", "recipe.erpo.main_erpo", arguments)
     wait_for(first, folder / "run" / "groups" / "step_000003.parquet")
@@ -61,6 +62,12 @@ def test_two_workers_train_at_the_temperature_of_each_response(resumed):
     for kind in ("raised", "base"):
         assert metrics[f"erpo/{kind}/probs_diff_max"].max() < 1e-6
     assert metrics["training/rollout_probs_diff_max"].max() < 1e-6
+
+
+def test_reference_log_probs_are_taken_at_the_temperature_of_each_response(resumed):
+    # The reference is the model itself, for its weights stand still: any divergence would be one of temperature.
+    divergence = read_metrics(resumed)["actor/kl_loss"]
+    assert len(divergence) == 6 and divergence.abs().max() < 1e-9
 
 
 def test_in_flight_groups_are_counted_once_over_the_resume(resumed):

@@ -18,8 +18,10 @@ import shutil
 import pandas as pd
 import pytest
 from e2e_runs import replay, same_history, small_run, start, wait_for
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from erpo.runs import read_groups, read_metrics
+from erpo.runs.sample_log import read_samples
 from erpo.tracker import PromptTracker, TrackerConfig
 from erpo.tracker.schedules.band import BandConfig
 from erpo.tracker.storage import load_state
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.ray
 
 # Right prompts go 1.0, 1.5, 2.0 and wrong ones to 0.5, so that one batch holds temperatures from 0.5 to 2.0.
 BAND = ["method=erpo_band", "erpo.schedule.band.dt=0.5", "erpo.schedule.band.floor=0.5", "erpo.groups.drop=[]"]
-BAND += ["algorithm.filter_groups.enable=false"]
+BAND += ["algorithm.filter_groups.enable=false", "erpo.samples.every=2", "erpo.samples.groups=2"]
 HAND_OVER_OFF = ["erpo.train_temperature=base", "algorithm.rollout_correction.rollout_is=token"]
 SCHEDULE = TrackerConfig(name="band", band=BandConfig(dt=0.5, floor=0.5, t_max=2.0))
 
@@ -97,6 +99,27 @@ def test_generated_tokens_are_counted_over_the_resume(killed_and_resumed):
     folder, _ = killed_and_resumed
     tokens = read_groups(folder / "run")["lengths"].map(sum).sum()
     assert read_metrics(folder / "run").loc[6, "erpo/generated/tokens"] == tokens
+
+
+def test_responses_of_the_hottest_groups_can_be_read(killed_and_resumed):
+    folder = killed_and_resumed[0] / "run"
+    samples, groups = read_samples(folder), read_groups(folder)
+    assert samples["step"].unique().tolist() == [2, 4, 6]
+    for step, rows in samples.groupby("step"):
+        hottest = groups[groups["step"] == step]["temperature"].nlargest(2)
+        assert rows.groupby("key")["temperature"].first().sort_values().tolist() == hottest.sort_values().tolist()
+        assert set(rows["key"]) <= set(groups["key"])
+    assert samples["prompt"].str.endswith("=").all() and (samples["response"].str.len() <= samples["length"]).all()
+
+
+def test_tensorboard_has_the_curves_the_histograms_and_the_samples(killed_and_resumed):
+    events = EventAccumulator(str(killed_and_resumed[0] / "run" / "tensorboard"), size_guidance={"histograms": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"erpo/groups/frac_all_correct", "erpo/temperature/mean"} <= set(tags["scalars"])
+    assert tags["histograms"] == ["erpo/temperature/prompts", "erpo/level/prompts"]
+    assert events.Histograms("erpo/temperature/prompts")[-1].histogram_value.num == 8
+    assert tags["tensors"] == ["erpo/samples/text_summary"]
 
 
 def test_console_shows_a_line_a_step_and_a_summary(killed_and_resumed):

@@ -21,13 +21,16 @@ import pytest
 import verl
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from ray.exceptions import RayTaskError
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from erpo.tracker import TrackerConfig
+from erpo.tracker import TrackerConfig, TrackerError
 from erpo.trainer import checks
-from erpo.trainer.checks import check_settings
+from erpo.trainer.checks import check_data_files, check_settings
 from erpo.trainer.config import ConfigError, ErpoConfig
+from erpo.trainer.trainer import _check_rows
+from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 METHODS = ["grpo", "grpo_hot", "dapo", "ra", "erpo", "erpo_band", "erpo_predictive"]
@@ -127,6 +130,8 @@ BAD_SETTINGS = [
     ("erpo", ["erpo.train_temperature=warm"], "set 'sampling' or 'base'"),
     ("erpo", ["erpo.accuracy.threshold=.nan"], "erpo.accuracy.threshold is nan"),
     ("erpo", ["erpo.accuracy.tolerance=-1"], "erpo.accuracy.tolerance is -1"),
+    ("erpo", ["erpo.samples.every=-1"], "erpo.samples.every is -1"),
+    ("erpo", ["erpo.samples.groups=0"], "erpo.samples.every=0"),
     ("erpo", ["erpo.poll_interval=0"], "erpo.poll_interval is 0"),
     ("erpo", ["erpo.poll_interval=often"], "must be of type"),
     ("erpo", ["trainer.use_v1=false"], "set trainer.use_v1=true"),
@@ -154,6 +159,33 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(cpu_config):
     (groups / "step_000001.parquet").touch()
     with pytest.raises(ConfigError, match="already holds a run"):
         check_settings(config)
+
+
+def test_a_data_file_that_does_not_exist_is_named(cpu_config, tmp_path):
+    present = tmp_path / "present.parquet"
+    present.touch()
+    check_data_files(
+        cpu_config("erpo", f"data.train_files={present}", f"data.val_files=[{present},hdfs://a/b.parquet]")
+    )
+    with pytest.raises(ConfigError, match=r"data\.val_files names .*absent\.parquet, which does not exist; name another"):
+        check_data_files(cpu_config("erpo", f"data.train_files={present}", "data.val_files=[absent.parquet]"))
+
+
+def test_a_group_size_of_the_prompts_own_is_refused():
+    with pytest.raises(ConfigError, match="column __rollout_n__"):
+        _check_rows([{"raw_prompt": [{"role": "user", "content": "1+1="}], "__rollout_n__": 16}])
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such setting"), TrackerError("a collision")])
+def test_an_error_of_the_trainer_process_ends_the_run_in_one_sentence(error, monkeypatch):
+    def fail(config):
+        raise RayTaskError("run", "Traceback ...", error).as_instanceof_cause()
+
+    monkeypatch.setattr(main_erpo, "train", fail)
+    monkeypatch.setattr("sys.argv", ["main_erpo", "experiment=cpu_arithmetic"])
+    with pytest.raises(SystemExit) as end:
+        main_erpo.main()
+    assert end.value.code == f"error: {error}"
 
 
 def test_another_verl_is_a_warning(cpu_config, monkeypatch):

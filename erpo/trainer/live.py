@@ -1,0 +1,114 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a run shows while it goes on beside its metrics: histograms of the prompts, and responses to read."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import transfer_queue as tq
+from transformers import PreTrainedTokenizerBase
+
+from erpo.tracker import PromptTracker
+from erpo.trainer.groups import Group
+
+
+def choose_responses(groups: Iterable[Group], count: int) -> list[tuple[Group, int]]:
+    """The responses worth reading: of the `count` hottest groups, mixed ones first, a right and a wrong one each.
+
+    Returns:
+        Groups and the positions of their responses.
+    """
+    hottest = sorted(
+        groups, key=lambda group: (-group.temperature, abs(group.correct / group.expected - 0.5), group.key)
+    )
+    chosen = []
+    for group in hottest[:count]:
+        best, worst = int(np.argmax(group.accuracies)), int(np.argmin(group.accuracies))
+        chosen += [(group, position) for position in dict.fromkeys((best, worst))]
+    return chosen
+
+
+def read_responses(
+    chosen: Sequence[tuple[Group, int]], tokenizer: PreTrainedTokenizerBase, threshold: float, max_response_length: int
+) -> list[dict[str, Any]]:
+    """Read responses out of TransferQueue, as rows of the sample log.
+
+    Args:
+        chosen: Groups of the batch that is being trained on, and positions of responses in them.
+        tokenizer: The model's.
+        threshold: Accuracy from which a response is correct.
+        max_response_length: Length limit of a response in tokens.
+    """
+    keys = [group.trajectory_keys[position] for group, position in chosen]
+    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["raw_prompt", "responses"])
+    prompts = [getattr(prompt, "data", prompt) for prompt in data["raw_prompt"]]
+    rows = []
+    for (group, position), prompt, tokens in zip(chosen, prompts, data["responses"].unbind(), strict=True):
+        at_limit = group.lengths[position] >= max_response_length
+        rows.append(
+            {
+                "step": group.step,
+                "key": group.key.hex(),
+                "prompt": "\n".join(str(message["content"]) for message in prompt),
+                "temperature": group.temperature,
+                "response": tokenizer.decode(tokens.tolist(), skip_special_tokens=True),
+                "correct": group.accuracies[position] >= threshold,
+                "truncated": at_limit and int(tokens[-1]) != tokenizer.eos_token_id,
+                "length": group.lengths[position],
+                "outcome": group.outcome.name.lower(),
+            }
+        )
+    return rows
+
+
+def log_live(loggers: dict[str, Any], tracker: PromptTracker, rows: Sequence[dict[str, Any]], step: int) -> None:
+    """Write histograms over the seen prompts, and a table of responses, to the loggers that can show them.
+
+    Args:
+        loggers: verl's loggers by name; TensorBoard and Weights & Biases are written to.
+        tracker: Its prompts' temperatures, and levels where the schedule has them, become histograms.
+        rows: Rows of the sample log; none: no table.
+        step: Training step.
+    """
+    if not {"tensorboard", "wandb"} & loggers.keys():
+        return
+    histograms = {"temperature": tracker.temperatures_of_seen()}
+    levels = tracker.state_dict()["columns"].get("level")
+    if levels is not None:
+        histograms["level"] = levels
+    histograms = {f"erpo/{name}/prompts": values for name, values in histograms.items() if len(values)}
+    table = pd.DataFrame(rows)
+    if "tensorboard" in loggers:
+        writer = loggers["tensorboard"].writer
+        for name, values in histograms.items():
+            writer.add_histogram(name, values, step)
+        if rows:
+            writer.add_text("erpo/samples", _markdown(table), step)
+    if "wandb" in loggers:
+        wandb = loggers["wandb"]
+        wandb.log({name: wandb.Histogram(values) for name, values in histograms.items()}, step=step)
+        if rows:
+            wandb.log({"erpo/samples": wandb.Table(dataframe=table)}, step=step)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    """A Markdown table of one line a response."""
+    columns = ["temperature", "outcome", "correct", "length", "prompt", "response"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for row in table[columns].itertuples(index=False):
+        cells = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in row]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |")
+    return "\n".join(lines)
