@@ -1,0 +1,130 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How the rows of a source hold problem and answer."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from erpo.datasets.errors import DataError
+from erpo.datasets.templates import strip_dapo
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Two columns, and how to read them.
+
+    Attributes:
+        problem: Column of the problem.
+        answer: Column of the answer.
+        read_problem: Cell of `problem` -> text without a template; raises ValueError, the rest of a sentence that
+            begins with the row.
+        read_answer: Likewise, cell of `answer` -> gold answer.
+    """
+
+    problem: str
+    answer: str
+    read_problem: Callable[[Any], str]
+    read_answer: Callable[[Any], str]
+
+    def read(self, problem: Any, answer: Any) -> tuple[str, str]:
+        """Problem and gold answer of one row.
+
+        Raises:
+            ValueError: A cell is empty or not of this layout.
+        """
+        texts = self.read_problem(problem).strip(), self.read_answer(answer).strip()
+        for text, column, what in zip(texts, (self.problem, self.answer), ("problem", "answer"), strict=True):
+            if not text:
+                raise ValueError(f"has an empty {what} (column {column!r}); mend or remove it")
+        return texts
+
+
+def choose_layout(layouts: Iterable[Layout], columns: Iterable[str], where: str) -> Layout:
+    """First layout whose columns are there.
+
+    Args:
+        layouts: Those that the set knows.
+        columns: Columns of the source.
+        where: Name of the source, for the message.
+
+    Raises:
+        DataError: None fits.
+    """
+    present = set(columns)
+    layouts = list(layouts)
+    for layout in layouts:
+        if {layout.problem, layout.answer} <= present:
+            return layout
+    wanted = " or ".join(f"{layout.problem!r} and {layout.answer!r}" for layout in layouts)
+    raise DataError(f"{where} has the columns {', '.join(sorted(present))}; it needs {wanted}")
+
+
+def _text(value: Any) -> str:
+    """A cell as text: 27 and 27.0 are the same answer, and None is an empty one."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"holds a value of type {type(value).__name__} where a text or a number should be")
+    return str(value)
+
+
+def _prompt(value: Any) -> str:
+    """The problem in verl's `prompt`: one user message in DAPO's template, or the bare problem as a string."""
+    if isinstance(value, str):
+        return strip_dapo(value) or value
+    messages = value if isinstance(value, list) else []
+    problem = None
+    if len(messages) == 1 and messages[0].get("role") == "user":
+        problem = strip_dapo(_text(messages[0].get("content")))
+    if problem is None:
+        raise ValueError(
+            "has a 'prompt' that is not one user message in DAPO's template; give the bare problem as a string"
+        )
+    return problem
+
+
+def _ground_truth(value: Any) -> str:
+    return _text(value.get("ground_truth")) if isinstance(value, dict) else _text(value)
+
+
+def _after_hashes(value: Any) -> str:
+    """GSM8K's answer: the number after the last ``####``, without thousands separators."""
+    solution = _text(value)
+    if solution.strip() and "####" not in solution:
+        raise ValueError("has an answer without '####'; GSM8K's solutions end in '#### N'")
+    return solution.rpartition("####")[2].replace(",", "")
+
+
+def _last_boxed(value: Any) -> str:
+    # Here, because it imports torch: the other sets need no verl.
+    from verl.utils.reward_score.math_reward import last_boxed_only_string, remove_boxed
+
+    boxed = last_boxed_only_string(_text(value))
+    try:
+        answer: str = remove_boxed(boxed or "")
+    # verl's functions find \fbox too, but unwrap only \boxed.
+    except AssertionError:
+        raise ValueError("has a solution without \\boxed{answer}; mend or remove it") from None
+    return answer
+
+
+PROBLEM_ANSWER = Layout("problem", "answer", _text, _text)
+QUESTION_ANSWER = Layout("question", "answer", _text, _text)
+GSM8K = Layout("question", "answer", _text, _after_hashes)
+MATH = Layout("problem", "solution", _text, _last_boxed)
+VERL = Layout("prompt", "reward_model", _prompt, _ground_truth)

@@ -1,0 +1,151 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Loads the rows of a set from the Hugging Face hub or from local files, both through the library `datasets`."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from erpo.datasets.catalog import MathSet
+from erpo.datasets.errors import DataError
+
+HUB = "hub"
+_READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+
+
+def load(math_set: MathSet, split: str, source: str) -> datasets.Dataset:
+    """Rows of one split, memory-mapped from the library's cache.
+
+    Args:
+        math_set: The set.
+        split: One of its splits.
+        source: `HUB`, a file (.jsonl, .json, .parquet), or a folder laid out as the hub's repository.
+
+    Raises:
+        DataError: The hub cannot be reached, or the source is not there or not of this set.
+    """
+    return _from_hub(math_set, split) if source == HUB else _from_disk(math_set, split, Path(source))
+
+
+def describe(math_set: MathSet, split: str, source: str) -> dict[str, Any]:
+    """What names the content of a source: a commit on the hub, or a hash of local files.
+
+    Raises:
+        DataError: A local source is not there.
+    """
+    if source == HUB:
+        where = {"config": math_set.configs[0], "split": math_set.splits[split]}
+        return {"hub": math_set.hub, "revision": math_set.revision, **where}
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"the source {path} is not there; give a file, a folder, or '{HUB}'")
+    files = [path] if path.is_file() else sorted(_visible_files(path))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path)} {file_sha256(file)}\n".encode())
+    return {"path": str(path.resolve()), "sha256": digest.hexdigest()}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file of any size, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    """Files outside .git and .cache, which a download leaves beside the data."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden:
+            yield path
+
+
+def _from_hub(math_set: MathSet, split: str) -> datasets.Dataset:
+    repository, revision = math_set.hub, math_set.revision
+    try:
+        with _quiet():
+            return datasets.load_dataset(
+                repository, math_set.configs[0], split=math_set.splits[split], revision=revision
+            )
+    # The library, its hub client and its HTTP client each have errors of their own for one and the same thing.
+    except Exception as error:
+        at = f" --revision {revision}" if revision else ""
+        raise DataError(
+            f"cannot load {repository} from the Hugging Face hub ({_first_line(error)}); without a connection, run "
+            f"`hf download {repository} --repo-type dataset{at} --local-dir FOLDER` elsewhere and give --source FOLDER"
+        ) from error
+
+
+def _from_disk(math_set: MathSet, split: str, path: Path) -> datasets.Dataset:
+    try:
+        with _quiet():
+            if path.is_dir():
+                found = datasets.load_dataset(str(path), _config(math_set, path))
+            elif path.suffix in _READERS:
+                found = datasets.load_dataset(_READERS[path.suffix], data_files=str(path))
+            else:
+                raise DataError(f"the source {path} must end in one of {', '.join(_READERS)}, or be a folder")
+    except DataError:
+        raise
+    # StopIteration, ArrowInvalid, DatasetGenerationError and more, for a file that is empty or broken.
+    except Exception as error:
+        raise DataError(
+            f"cannot read {math_set.name} from {path} ({_first_line(error)}); give a file or a folder with its rows"
+        ) from error
+    return _pick_split(math_set, split, path, found)
+
+
+def _config(math_set: MathSet, folder: Path) -> str:
+    names: list[str] = datasets.get_dataset_config_names(str(folder))
+    for name in math_set.configs:
+        if name in names:
+            return name
+    if len(names) == 1:
+        return names[0]
+    raise DataError(f"{folder} has the configurations {', '.join(names)}; it needs {' or '.join(math_set.configs)}")
+
+
+def _pick_split(math_set: MathSet, split: str, path: Path, found: datasets.DatasetDict) -> datasets.Dataset:
+    # A file has one split, which the library calls "train" whatever it is; the caller has said which one it holds.
+    if len(found) == 1 and (path.is_file() or len(math_set.splits) == 1):
+        return next(iter(found.values()))
+    if math_set.splits[split] not in found:
+        raise DataError(f"{path} has the splits {', '.join(found)}; {math_set.name} needs {math_set.splits[split]!r}")
+    return found[math_set.splits[split]]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's own log lines: its exceptions say the same."""
+    before = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(before)
+
+
+def _first_line(error: BaseException) -> str:
+    """The innermost reason, in one line without a full stop."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")

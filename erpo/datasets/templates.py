@@ -1,0 +1,78 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+r"""Prompt templates, and the form in which each asks for the final answer.
+
+The form decides which of verl's scorers can find the answer, so it travels with every row (`extra_info.answer_form`):
+
+- ``answer``: a last line ``Answer: X`` (DAPO's template, and any text that asks for neither of the other two).
+- ``boxed``: ``\boxed{X}``.
+- ``hash``: ``#### X``, GSM8K's own.
+"""
+
+from erpo.datasets.errors import DataError
+
+_DAPO_BEFORE = (
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: $Answer (without quotes) where $Answer is the answer to the problem."
+)
+_DAPO_AFTER = 'Remember to put your answer on its own line after "Answer:".'
+
+# `dapo` is the text of DAPO-Math-17k itself; the other two are the texts of verl's preprocessing examples.
+TEMPLATES = {
+    "dapo": f"{_DAPO_BEFORE}\n\n{{problem}}\n\n{_DAPO_AFTER}",
+    "boxed": "{problem} Let's think step by step and output the final answer within \\boxed{}.",
+    "gsm8k": '{problem} Let\'s think step by step and output the final answer after "####".',
+}
+
+# How a response in each form ends.
+ENDINGS = {"answer": "Answer: {answer}", "boxed": "\\boxed{{{answer}}}", "hash": "#### {answer}"}
+
+
+def template_text(template: str) -> str:
+    """Text of a template.
+
+    Args:
+        template: A name in `TEMPLATES`, or a text with ``{problem}``.
+
+    Raises:
+        DataError: It is neither.
+    """
+    if template in TEMPLATES:
+        return TEMPLATES[template]
+    if template.count("{problem}") != 1:
+        raise DataError(
+            f"the template {template!r} is neither one of {', '.join(TEMPLATES)} nor a text with {{problem}} in it once"
+        )
+    return template
+
+
+def fill(template: str, problem: str) -> str:
+    """Put a problem into a template's text; not by `str.format`, because LaTeX is full of braces."""
+    before, _, after = template.partition("{problem}")
+    return f"{before}{problem}{after}"
+
+
+def answer_form(template: str) -> str:
+    """Form in which a template's text asks for the final answer: a key of `ENDINGS`."""
+    if "\\boxed" in template:
+        return "boxed"
+    return "hash" if "####" in template else "answer"
+
+
+def strip_dapo(prompt: str) -> str | None:
+    """Problem inside DAPO's template, or None if the prompt is not in it."""
+    prompt = prompt.strip()
+    if prompt.startswith(_DAPO_BEFORE) and prompt.endswith(_DAPO_AFTER):
+        return prompt.removeprefix(_DAPO_BEFORE).removesuffix(_DAPO_AFTER).strip()
+    return None

@@ -1,0 +1,88 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Score the gold answers of prepared files as training will: ``python -m recipe.erpo.check_rewards FILE...``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from erpo.datasets.errors import DataError
+from erpo.datasets.rewards import SPELLINGS, RewardReport, check_rewards, compare_scorers
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line; exit code 1 where a gold answer is rejected or a wrong one accepted."""
+    parser = argparse.ArgumentParser(
+        prog="check_rewards",
+        description="Score every gold answer, and a wrong one, with the scorer of verl that training will use.",
+        epilog="Exit code 1 if a gold answer is rejected or a wrong one accepted.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="Parquet file of recipe.erpo.prepare_data")
+    parser.add_argument(
+        "--compare", action="store_true", help="instead: accepted gold answers by scorer and spelling of the answer"
+    )
+    options = parser.parse_args(arguments)
+    # A pipe has no width of its own.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    try:
+        if options.compare:
+            for path in options.files:
+                _print_comparison(console, path)
+            return
+        reports = [check_rewards(path) for path in options.files]
+    except (DataError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    _print_reports(console, reports)
+    rejected, fooled = sum(len(r.rejected) for r in reports), sum(len(r.fooled) for r in reports)
+    if rejected or fooled:
+        sys.exit(
+            f"error: {rejected} gold answers are rejected and {fooled} wrong ones accepted; "
+            "mend these rows or prepare the set with another --template"
+        )
+
+
+def _print_reports(console: Console, reports: Sequence[RewardReport]) -> None:
+    table = Table("file", "data source", title="Gold answers", title_justify="left")
+    for heading in ("rows", "accepted", "rejected", "wrong accepted", "reward right", "reward wrong"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        counts = report.rows, report.rows - len(report.rejected), len(report.rejected), len(report.fooled)
+        rewards = (", ".join(f"{value:g}" for value in sorted(report.rewards[kind])) for kind in ("right", "wrong"))
+        table.add_row(escape(report.path.name), escape(report.data_source), *map(str, counts), *rewards)
+    console.print(table)
+    for title, name in (("Rejected gold answers", "rejected"), ("Accepted wrong answers", "fooled")):
+        scores = [score for report in reports for score in getattr(report, name)]
+        if scores:
+            listing = Table("prompt id", "answer", "reward", title=title, title_justify="left")
+            for score in scores:
+                listing.add_row(escape(score.prompt_id), escape(score.answer), f"{score.reward:g}")
+            console.print(listing)
+
+
+def _print_comparison(console: Console, path: Path) -> None:
+    table = Table("scorer", *SPELLINGS, title=f"Accepted gold answers of {path.name}", title_justify="left")
+    for scorer, accepted in compare_scorers(path).items():
+        table.add_row(scorer, *(str(count) for count in accepted.values()))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
