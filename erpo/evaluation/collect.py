@@ -1,0 +1,171 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Samples and judges whole parts (a set, or a set at one temperature), chunk by chunk."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from erpo.evaluation.checkpoint import ModelSource, identity, merge
+from erpo.evaluation.config import SamplingConfig
+from erpo.evaluation.data import Problem, fingerprint
+from erpo.evaluation.sampler import ProgressBar, Request, Sampler, prepare_process, request_seed
+from erpo.evaluation.scorer import Scorer
+from erpo.evaluation.store import SampleStore
+
+# What a sample depends on. The engine's settings are not among them: a resume may need less memory.
+_DECIDING = (
+    "top_p",
+    "top_k",
+    "max_response_length",
+    "seed",
+    "reward_function",
+    "reward_function_name",
+    "reward_kwargs",
+    "apply_chat_template_kwargs",
+    "chunk_responses",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Groups of n responses for the same prompts at one temperature.
+
+    Attributes:
+        name: Its name in the samples.
+        problems: The prompts.
+        n: Responses per prompt.
+        temperature: Sampling temperature.
+        label: Goes into the seeds; parts with another label are independent samples.
+    """
+
+    name: str
+    problems: Sequence[Problem]
+    n: int
+    temperature: float
+    label: str = ""
+
+    @property
+    def responses(self) -> int:
+        """Responses of the part."""
+        return self.n * len(self.problems)
+
+
+def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part], out: Path) -> pd.DataFrame:
+    """Sample and judge all parts, or what an earlier start left of them.
+
+    Args:
+        source: The model.
+        settings: Filled settings (:func:`~erpo.evaluation.config.fill_from_run`).
+        parts: What to sample.
+        out: Folder of the samples.
+
+    Returns:
+        Samples of all parts that the folder holds, one row each, columns as in ``store.SCHEMA``.
+
+    Raises:
+        EvaluationError: Something cannot be used; whatever can be checked is checked before the first response.
+    """
+    prepare_process()
+    scorer = Scorer(settings)
+    scorer.check([problem for part in parts for problem in part.problems])
+    merge(source)
+    sampler = Sampler(source.path, settings)
+    # Of all parts: the length of the model's window must not depend on what is done already.
+    tokens = {part.name: sampler.encode(part.problems) for part in parts}
+    store = SampleStore(
+        out,
+        # A path alone may hold other weights tomorrow.
+        {"model": source.path, "weights": identity(source), **{k: asdict(settings)[k] for k in _DECIDING}},
+        {
+            part.name: {"n": part.n, "temperature": part.temperature, "prompts": fingerprint(list(part.problems))}
+            for part in parts
+        },
+    )
+    unfinished = [part for part in parts if not store.is_complete(part.name)]
+    if unfinished:
+        done = sum(_rows(part, chunk) for part in unfinished for chunk in _chunks(part, settings, store, written=True))
+        total = sum(part.responses for part in parts)
+        bar = ProgressBar(total, total - sum(part.responses for part in unfinished) + done)
+        if bar.done:
+            print(f"{bar.done} of {total} responses are there already, in {out}")
+        for part in unfinished:
+            _sample_part(part, tokens[part.name], settings, sampler, scorer, store, bar)
+    return store.read()
+
+
+def _sample_part(
+    part: Part,
+    tokens: Sequence[list[int]],
+    settings: SamplingConfig,
+    sampler: Sampler,
+    scorer: Scorer,
+    store: SampleStore,
+    bar: ProgressBar,
+) -> None:
+    bar.part = part.name
+    for number, positions in _chunks(part, settings, store, written=False):
+        cells = [(position, index) for position in positions for index in range(part.n)]
+        requests = [
+            Request(
+                tokens[position],
+                part.temperature,
+                request_seed(settings.seed, part.label, part.problems[position].key, index),
+            )
+            for position, index in cells
+        ]
+        rows = []
+        for (position, index), request, response in zip(cells, requests, sampler.sample(requests, bar), strict=True):
+            problem = part.problems[position]
+            row: dict[str, Any] = {
+                "key": problem.key,
+                "data_source": problem.data_source,
+                "prompt": sampler.decode(request.tokens),
+                "ground_truth": str(problem.ground_truth),
+                "sample": index,
+                "seed": request.seed,
+                "temperature": part.temperature,
+                "response": response.text,
+                "length": response.length,
+                "truncated": response.truncated,
+                **asdict(scorer.judge(problem, response.text)),
+            }
+            rows.append(row)
+        store.write_chunk(part.name, number, rows)
+    store.complete(part.name, len(_all_chunks(part, settings)))
+
+
+def _all_chunks(part: Part, settings: SamplingConfig) -> list[tuple[int, range]]:
+    """Number and prompts of every chunk: one batch each, whose bounds do not depend on what is done already."""
+    prompts = max(1, settings.chunk_responses // part.n)
+    starts = range(0, len(part.problems), prompts)
+    return [(number, range(start, min(start + prompts, len(part.problems)))) for number, start in enumerate(starts)]
+
+
+def _chunks(part: Part, settings: SamplingConfig, store: SampleStore, written: bool) -> list[tuple[int, range]]:
+    return [chunk for chunk in _all_chunks(part, settings) if store.has_chunk(part.name, chunk[0]) == written]
+
+
+def _rows(part: Part, chunk: tuple[int, range]) -> int:
+    return part.n * len(chunk[1])
+
+
+def folder_of(source: ModelSource, settings: SamplingConfig, name: str) -> Path:
+    """Folder of the results: the setting, else ``name`` in the run, else ``name/MODEL``."""
+    if settings.out is not None:
+        return Path(settings.out)
+    return source.run / name if source.run is not None else Path(name) / source.name

@@ -1,0 +1,232 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Samples responses with vLLM, offline, so that the same seed gives the same responses."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from erpo.evaluation.config import EvaluationError, SamplingConfig
+from erpo.evaluation.data import Problem
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response to sample.
+
+    Attributes:
+        tokens: Token ids of the prompt.
+        temperature: Sampling temperature; 0 is greedy.
+        seed: Seed of this response alone.
+    """
+
+    tokens: list[int]
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """One sampled response.
+
+    Attributes:
+        text: Decoded without special tokens, as verl decodes what it judges.
+        length: Tokens, the end-of-sequence token included.
+        truncated: Whether it was cut at the length limit.
+    """
+
+    text: str
+    length: int
+    truncated: bool
+
+
+def request_seed(seed: int, label: str, key: str, index: int) -> int:
+    """Seed of one response: it depends on nothing that a resume, an order or another set could change.
+
+    Args:
+        seed: Seed of the evaluation.
+        label: Tells apart groups of one prompt that must be independent.
+        key: Key of the prompt.
+        index: Number of the response in its group.
+    """
+    digest = hashlib.blake2b(f"{seed}/{label}/{key}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1  # vLLM's generators take 63 bits
+
+
+class Sampler:
+    """A model in vLLM. The engine starts with the first call of :meth:`sample`.
+
+    The engine runs in this process and without prefix cache: scheduling is then a function of the requests of one call,
+    and so are batches and rounding. On other hardware, or with another version or tensor_parallel_size, probabilities
+    differ by rounding, and some responses with them.
+
+    Args:
+        path: Folder of the model, or hub id.
+        settings: Sampling and engine settings; ``max_response_length`` and ``apply_chat_template_kwargs`` are set.
+
+    Raises:
+        EvaluationError: Tokenizer or settings of the model cannot be read.
+    """
+
+    def __init__(self, path: str, settings: SamplingConfig) -> None:
+        self._path, self._settings = path, settings
+        self._engine: Any = None
+        from transformers import AutoConfig
+        from verl.utils import hf_tokenizer
+        from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+
+        try:
+            self._model_config = AutoConfig.from_pretrained(path)
+            self._tokenizer = hf_tokenizer(path)
+        except (OSError, ValueError) as error:
+            raise EvaluationError(f"model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        # The one by which verl's agent loops tokenize prompts.
+        self._builder = create_continuous_token_builder(
+            self._tokenizer,
+            hf_model_type=self._model_config.model_type,
+            chat_template_kwargs=settings.apply_chat_template_kwargs,
+        )
+        self._window = 0
+
+    def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """Tokenize prompts with the chat template, as a training rollout does.
+
+        Raises:
+            EvaluationError: A prompt cannot be rendered, or leaves no room for the response.
+        """
+        try:
+            encoded = [self._builder.build_initial_tokens(problem.messages) for problem in problems]
+        except Exception as error:
+            raise EvaluationError(
+                f"the chat template of {self._path} fails: {(str(error).splitlines() or [repr(error)])[0]}"
+            ) from error
+        assert self._settings.max_response_length is not None
+        longest = max(len(tokens) for tokens in encoded)
+        window = longest + self._settings.max_response_length
+        limit = getattr(self._model_config, "max_position_embeddings", None)
+        if limit is not None and window > limit:
+            raise EvaluationError(
+                f"a prompt of {longest} tokens and max_response_length={self._settings.max_response_length} do not fit "
+                f"into the model's {limit} positions; set max_response_length={max(limit - longest, 1)} or less."
+            )
+        self._window = max(self._window, window)
+        return encoded
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Decode a prompt as the model sees it."""
+        return str(self._tokenizer.decode(tokens))
+
+    def sample(self, requests: Sequence[Request], bar: "ProgressBar") -> list[Response]:
+        """Sample one response for each request, all in one batch.
+
+        Raises:
+            EvaluationError: vLLM refuses the model or a setting.
+        """
+        from vllm import SamplingParams
+
+        engine = self._started()
+        settings = self._settings
+        params = [
+            SamplingParams(
+                temperature=request.temperature,
+                top_p=settings.top_p if request.temperature > 0 else 1.0,
+                top_k=settings.top_k,
+                max_tokens=settings.max_response_length,
+                seed=request.seed,
+                detokenize=False,
+            )
+            for request in requests
+        ]
+        prompts = [{"prompt_token_ids": request.tokens} for request in requests]
+        outputs = [output.outputs[0] for output in engine.generate(prompts, params, use_tqdm=bar)]
+        return [
+            Response(
+                text=self._tokenizer.decode(list(output.token_ids), skip_special_tokens=True),
+                length=len(output.token_ids),
+                truncated=output.finish_reason == "length",
+            )
+            for output in outputs
+        ]
+
+    def _started(self) -> Any:
+        if self._engine is None:
+            from vllm import LLM
+
+            settings, on_cpu = self._settings, _on_cpu()
+            arguments: dict[str, Any] = {
+                "dtype": settings.dtype or ("float32" if on_cpu else "auto"),
+                "enforce_eager": on_cpu,
+                "tensor_parallel_size": settings.tensor_parallel_size,
+                "max_model_len": self._window,
+                "enable_prefix_caching": False,
+                "seed": settings.seed,
+            }
+            print("starting vLLM", flush=True)
+            try:
+                self._engine = LLM(model=self._path, **{**arguments, **settings.engine_kwargs})
+            except (ValueError, TypeError) as error:
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                # pydantic's first line is only a count.
+                reason = lines[min(1, len(lines) - 1)] if lines else type(error).__name__
+                raise EvaluationError(f"vLLM does not start with {self._path}: {reason}") from error
+        return self._engine
+
+
+class ProgressBar:
+    """One bar over all responses, whichever call of vLLM they come from.
+
+    Args:
+        total: Responses of the whole evaluation.
+        done: Those that an earlier start left.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.part = total, done, ""
+
+    def __call__(self, *arguments: Any, desc: str = "", total: int | None = None, **options: Any) -> tqdm:
+        # vLLM asks for a bar for every stage of a call; only generation takes time.
+        if desc != "Processed prompts":
+            return tqdm(*arguments, total=total, disable=True)
+        initial, self.done = self.done, self.done + (total or 0)
+        return tqdm(
+            total=self.total,
+            initial=initial,
+            desc=self.part,
+            unit=" responses",
+            dynamic_ncols=True,
+            leave=self.done == self.total,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )
+
+
+def prepare_process() -> None:
+    """Set what torch and vLLM read from the environment; to be called before anything imports either."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # An engine process of its own would take requests in as they come, and batch them by chance.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    # For vLLM on a CPU, as in erpo.platform.cpu. Whoever has many cores sets OMP_NUM_THREADS.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+
+
+def _on_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cpu())

@@ -1,0 +1,65 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Evaluate a model or a run: ``python -m recipe.erpo.main_eval model=PATH sets=[aime24,math500] n=32``."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from erpo.evaluation.config import EvaluationError
+from recipe.erpo.main_erpo import CONFIG_FOLDER
+
+
+def evaluate(config: DictConfig) -> None:
+    """Sample, judge, write Parquet, JSON and Markdown, and print the table.
+
+    Args:
+        config: The composed settings, see :class:`erpo.evaluation.config.EvalConfig`.
+
+    Raises:
+        EvaluationError: Something cannot be used.
+    """
+    from erpo.evaluation.checkpoint import find_model
+    from erpo.evaluation.collect import Part, collect, folder_of
+    from erpo.evaluation.config import EvalConfig, fill_from_run, read_settings
+    from erpo.evaluation.data import find_set, load_problems
+    from erpo.evaluation.summary import write_summary
+
+    settings = read_settings(EvalConfig, config)
+    source = find_model(settings.model)
+    settings = fill_from_run(settings, source.run)
+    found = [find_set(entry, settings.data_folder) for entry in settings.sets]
+    files = dict(found)
+    if len(files) < len(found):
+        raise EvaluationError(f"sets={list(settings.sets)} names one set twice; rename one of the files.")
+    parts = [Part(name, load_problems(file), settings.n, settings.temperature) for name, file in files.items()]
+    out = folder_of(source, settings, "eval")
+    samples = collect(source, settings, parts, out)
+    print(f"\n{write_summary(samples, source, out)}\n{out}")
+
+
+@hydra.main(config_path=str(CONFIG_FOLDER), config_name="eval", version_base=None)
+def main(config: DictConfig) -> None:
+    """Command line."""
+    try:
+        evaluate(config)
+    except EvaluationError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()

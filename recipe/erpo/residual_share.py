@@ -1,0 +1,78 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Residual share by temperature: ``python -m recipe.erpo.residual_share model=PATH data=FILE.parquet``.
+
+What a user looks at before choosing dT and T_max: which share of the training prompts is all-correct, mixed and
+all-wrong at each temperature, what higher temperatures do to the all-correct ones, and responses to read.
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from erpo.evaluation.config import EvaluationError
+from recipe.erpo.main_erpo import CONFIG_FOLDER
+
+
+def measure(config: DictConfig) -> None:
+    """Sample, judge, write samples and report, and print table and suggestion.
+
+    Args:
+        config: The composed settings, see :class:`erpo.evaluation.config.ResidualConfig`.
+
+    Raises:
+        EvaluationError: Something cannot be used.
+    """
+    from erpo.evaluation.checkpoint import find_model
+    from erpo.evaluation.collect import Part, collect, folder_of
+    from erpo.evaluation.config import ResidualConfig, fill_from_run, read_settings
+    from erpo.evaluation.data import draw, find_set, load_problems
+    from erpo.evaluation.residual import part_name, residual_rows, suggest
+    from erpo.evaluation.residual_report import REPORT_FILE, write_report
+
+    settings = read_settings(ResidualConfig, config)
+    source = find_model(settings.model)
+    settings = fill_from_run(settings, source.run)
+    _, file = find_set(settings.data, settings.data_folder)
+    problems = draw(load_problems(file), settings.prompts, settings.seed)
+    temperatures = sorted(settings.temperatures)
+    visits = [(temperatures[0], False), (temperatures[0], True), *((value, False) for value in temperatures[1:])]
+    names = [part_name(*visit) for visit in visits]
+    # The name goes into the seeds: the groups of two visits are independent, as those of training are.
+    parts = [
+        Part(name, problems, settings.n, temperature, label=name)
+        for name, (temperature, _) in zip(names, visits, strict=True)
+    ]
+    out = folder_of(source, settings, "residual_share")
+    samples = collect(source, settings, parts, out)
+    # The folder may hold further temperatures of an earlier call.
+    samples = samples[samples["part"].isin(names)]
+    rows = residual_rows(samples, temperatures, settings.seed)
+    print(f"\n{write_report(samples, rows, suggest(rows, len(problems)), source, out)}\n{out / REPORT_FILE}")
+
+
+@hydra.main(config_path=str(CONFIG_FOLDER), config_name="residual_share", version_base=None)
+def main(config: DictConfig) -> None:
+    """Command line."""
+    try:
+        measure(config)
+    except EvaluationError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Summary of a set, and the comparison of evaluated runs."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from erpo.evaluation.checkpoint import ModelSource
+from erpo.evaluation.config import EvaluationError
+from erpo.evaluation.summary import summarize_set, write_summary
+from erpo.evaluation.tables import comparison, read_entry
+from recipe.erpo.tables import main
+
+
+def samples(part, correct, answers=None, n=4):
+    """Samples of a set: correct responses of each prompt, answers of each prompt."""
+    return pd.DataFrame(
+        [
+            {
+                "part": part,
+                "key": f"{number:032x}",
+                "sample": index,
+                "temperature": 1.0,
+                "length": 10 + index,
+                "truncated": index == 3,
+                "correct": index < right,
+                "answer": answers[number][index] if answers else None,
+            }
+            for number, right in enumerate(correct)
+            for index in range(n)
+        ]
+    )
+
+
+def evaluate(folder, *sets, method="erpo", base="models/Qwen2.5-3B", step=175):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"erpo: {{method: {method}}}\nactor_rollout_ref: {{model: {{path: {base}}}}}\n")
+    (folder / "eval").mkdir()
+    settings = {"seed": 0, "top_p": 0.9, "top_k": -1, "max_response_length": 8}
+    (folder / "eval" / "settings.json").write_text(json.dumps({"settings": settings}))
+    source = ModelSource("x", f"{folder.name}-step{step}", folder, step)
+    return write_summary(pd.concat(sets), source, folder / "eval")
+
+
+def test_summary_of_a_set():
+    answers = [["7"] * 4, ["7", "8", "8", None], ["7", "8", None, None]]
+    numbers = summarize_set(samples("s", [4, 1, 1], answers), seed=0)
+    assert (numbers["prompts"], numbers["n"]) == (3, 4)
+    assert numbers["mean"]["value"] == pytest.approx(0.5) and numbers["mean"] == numbers["pass"]["1"]
+    assert numbers["mean"]["low"] < 0.5 < numbers["mean"]["high"]
+    # One correct of four: a pair holds it with probability 1/2.
+    assert {k: round(v["value"], 6) for k, v in numbers["pass"].items()} == {"1": 0.5, "2": 0.666667, "4": 1.0}
+    assert numbers["maj"]["value"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert numbers["length"] == {"mean": 11.5, "median": 11.5, "max": 13} and numbers["truncated"] == 0.25
+
+
+def test_without_answers_there_is_no_majority_and_n_may_differ_between_sets(tmp_path):
+    text = evaluate(tmp_path / "run", samples("a", [1, 2]), samples("b", [1, 2], n=2))
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0][:7] == ["set", "prompts", "n", "mean@n", "pass@2", "pass@4", "maj@n"]
+    assert [row[0] for row in rows[2:]] == ["a", "b"] and [row[2] for row in rows[2:]] == ["4", "2"]
+    assert rows[2][6] == rows[3][6] == rows[3][5] == "–"  # noqa: RUF001
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+
+
+def test_comparison_is_grouped_by_base_model_in_the_paper_s_order(tmp_path, capsys):
+    evaluate(tmp_path / "one", samples("math500", [2, 2]), samples("aime24", [1, 1], n=2))
+    evaluate(tmp_path / "two", samples("aime25", [4, 4]), method="dapo", base="Qwen/Qwen2.5-3B")
+    evaluate(tmp_path / "three", samples("an-own-set", [2, 4]), base="models/other")
+    out = tmp_path / "new" / "table.md"
+    main([*(str(tmp_path / name) for name in ("one", "two", "three")), "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert out.read_text() == printed
+    header, _, *rows = cells(printed)
+    assert header == [
+        "base model",
+        "method",
+        "AIME 2025 mean@4",
+        "AIME 2024 mean@2",
+        "MATH500 mean@4",
+        "an-own-set mean@4",
+        "from",
+    ]
+    dash = "–"  # noqa: RUF001
+    assert rows == [
+        ["Qwen2.5-3B", "dapo", dash, dash, "50.4", dash, "public (arXiv 2511.04800)"],
+        ["Qwen2.5-3B", "erpo", dash, "50.0 [50.0, 50.0]", "50.0 [50.0, 50.0]", dash, "one, step 175"],
+        ["Qwen2.5-3B", "dapo", "100.0 [100.0, 100.0]", dash, dash, dash, "two, step 175"],
+        ["other", "erpo", dash, dash, dash, "75.0 [50.0, 100.0]", "three, step 175"],
+        ["Qwen2.5-7B", "dapo", dash, dash, "60.3", dash, "public (arXiv 2511.04800)"],
+    ]
+
+
+def test_the_same_set_with_another_n_is_another_column(tmp_path):
+    evaluate(tmp_path / "one", samples("math500", [2], n=2))
+    assert cells(comparison([read_entry(tmp_path / "one")]))[0][2:4] == ["MATH500 mean@2", "MATH500 mean@4"]
+
+
+def test_an_evaluation_of_a_base_model_is_a_row(tmp_path):
+    evaluate(tmp_path / "run", samples("math500", [2]))
+    folder = tmp_path / "eval"
+    (tmp_path / "run" / "eval").rename(folder)
+    write_summary(samples("math500", [2]), ModelSource("Qwen/Qwen2.5-3B", "Qwen2.5-3B"), folder)
+    entry = read_entry(folder)
+    assert (entry.base_model, entry.method) == ("Qwen2.5-3B", "base model")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "was not evaluated"), ("{", "cannot be read"), ("{}", "is no summary")]
+)
+def test_runs_that_were_not_evaluated(tmp_path, content, words, capsys):
+    if content is not None:
+        (tmp_path / "eval").mkdir()
+        (tmp_path / "eval" / "summary.json").write_text(content)
+    with pytest.raises(EvaluationError, match=words):
+        read_entry(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main([str(tmp_path)])
+    assert stopped.value.code == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
