@@ -20,7 +20,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 # The settings lie at the root of a checkout, and inside this package in an installed wheel.
 _PACKAGED = Path(__file__).parent / "configs"
@@ -63,14 +63,34 @@ def train(config: DictConfig) -> None:
         except (ValueError, OSError, RuntimeError) as error:
             raise ConfigError(f"arithmetic: {error}") from error
     check_data_files(config)
-    # Ray's workers have another working folder than this process.
+    # Ray's workers on other nodes have another working folder than this process.
     run_folder = Path(config.trainer.default_local_dir).absolute()
     config.trainer.default_local_dir = str(run_folder)
-    os.environ.setdefault("TENSORBOARD_DIR", str(run_folder / "tensorboard"))
+    # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
+    tensorboard = os.environ.get("TENSORBOARD_DIR", str(run_folder / "tensorboard"))
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
     with _terminal(config, run_folder):
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-        run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(ErpoTaskRunner))
+        try:
+            run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(ErpoTaskRunner))
+        finally:
+            # The next job of a sweep starts in this process, and must find the devices free.
+            ray.shutdown()
     print_summary(run_folder)
+    _write_report(run_folder)
+
+
+def _write_report(run_folder: Path) -> None:
+    """Write the report, where the extra ``report`` is installed; a run that succeeded does not fail by its picture."""
+    try:
+        from erpo.report import write_report
+    except ImportError as error:
+        print(f"no report: {error.name} is not installed (extra: report)")
+        return
+    try:
+        print(f"report: {write_report([run_folder], run_folder / 'report')}")
+    except Exception as error:
+        print(f"no report: {error}; try `python -m erpo.report {run_folder} --out FOLDER`")
 
 
 @contextmanager

@@ -1,0 +1,153 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Memory of a GPU while verl trains with FSDP2 and while vLLM generates, in bytes.
+
+Both share the GPU but never work at once (synchronous training): vLLM sleeps, its weights and cache released, while
+the actor trains, and the actor keeps only what is not offloaded while vLLM generates. With P parameters on W GPUs:
+
+=====================  ==========================================================================================
+parameters             4 P / W: verl keeps an fp32 master copy and computes in bf16 (FSDP's mixed precision)
+gradients              4 P / W: reduced and accumulated in fp32
+Adam                   8 P / W; during its step torch's foreach form holds another 4 P / W of intermediates
+gathered parameters    bf16: embedding, head, the layer at work and the one fetched ahead
+gradients on the way   bf16 and the fp32 buffer of the reduction, of the head and of one layer
+checkpoints            layers x tokens x hidden in bf16: what gradient checkpointing keeps
+one layer              everything that the layer that is recomputed saves for its backward pass
+logits                 tokens x vocabulary in bf16: 3 copies in training (logits, logits / T, gradient), 4 for log-probs
+                       (logits, logits / T and the two of the entropy), as if nothing were fused
+=====================  ==========================================================================================
+
+With ``offload_policy`` parameters, gradients and Adam live in the host's memory.
+"""
+
+from dataclasses import dataclass
+
+from erpo.estimate.model import ModelShape
+from erpo.estimate.settings import GIB, Assumptions, Hardware, RunSettings
+
+_BF16, _FP32 = 2, 4
+_TRAINING_COPIES, _LOG_PROB_COPIES = 3, 4
+
+Parts = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a GPU and its host hold.
+
+    Attributes:
+        training: Phase of training -> part -> bytes.
+        rollout: Part -> bytes while vLLM generates; vLLM's own share is one part.
+        cache: Bytes left for the KV cache inside vLLM's share; negative if the weights alone do not fit.
+        cache_per_token: Bytes of KV cache that a token takes on each GPU of a replica.
+        host: Bytes of a node's memory for what is offloaded.
+        checkpoint: Bytes on disk of one checkpoint.
+    """
+
+    training: dict[str, Parts]
+    rollout: Parts
+    cache: float
+    cache_per_token: float
+    host: float
+    checkpoint: float
+
+    @property
+    def training_peak(self) -> float:
+        """Bytes in the largest phase of training."""
+        return max(sum(parts.values()) for parts in self.training.values())
+
+    @property
+    def rollout_peak(self) -> float:
+        """Bytes while vLLM generates."""
+        return sum(self.rollout.values())
+
+    def fits(self, hardware: Hardware, settings: RunSettings) -> bool:
+        """Whether both phases fit, with room in the cache for the longest sequence."""
+        room = self.cache >= settings.longest * self.cache_per_token
+        return room and max(self.training_peak, self.rollout_peak) <= hardware.memory
+
+
+def saved_by_layer(shape: ModelShape) -> int:
+    """Bytes per token that one decoder layer saves for its backward pass, in bf16 with fp32 norms.
+
+    Two norms (fp32 input, bf16 normalised and output), queries, keys, values, the attention's output as the kernel and
+    as the projection see it, and four tensors of the MLP's width.
+    """
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return 16 * shape.hidden + 6 * queries + 4 * keys + 8 * shape.intermediate
+
+
+def estimate_memory(shape: ModelShape, settings: RunSettings, hardware: Hardware, assumptions: Assumptions) -> Memory:
+    """Calculate what the module's table says.
+
+    Args:
+        shape: The model.
+        settings: The run; ``settings.gpus`` GPUs share the parameters.
+        hardware: The GPUs.
+        assumptions: Reserves of both processes.
+    """
+    shard = shape.parameters / settings.gpus
+    kv_heads = max(1.0, shape.kv_heads / settings.tensor_parallel)
+    weights = _BF16 * shape.parameters / settings.tensor_parallel
+    share = settings.memory_share * hardware.memory
+    offloaded = settings.offload or settings.offload_policy
+    host = settings.gpus_per_node * shard * (16 if settings.offload_policy else 12 if settings.offload else 0)
+    return Memory(
+        training=_training(shape, settings, assumptions, shard),
+        rollout={
+            "vLLM": share,
+            "parameters and Adam": 0.0 if offloaded else 12 * shard,
+            # The weights go to vLLM tensor by tensor, gathered in fp32, through a bucket.
+            "weight update": settings.bucket + _FP32 * shape.embedding,
+            "reserve": assumptions.trainer_reserve * GIB,
+        },
+        cache=share - weights - assumptions.vllm_workspace * GIB,
+        cache_per_token=2 * _BF16 * shape.layers * kv_heads * shape.head_dim,
+        host=host,
+        checkpoint=12.0 * shape.parameters,
+    )
+
+
+def _training(shape: ModelShape, settings: RunSettings, assumptions: Assumptions, shard: float) -> dict[str, Parts]:
+    reserve = (assumptions.trainer_reserve + assumptions.vllm_asleep) * GIB
+    on_gpu = 0 if settings.offload_policy else shard
+    gathered = _BF16 * (shape.vocabulary_parameters + 2 * shape.layer_parameters)
+    update = {
+        "parameters": 4 * on_gpu,
+        "gradients": 4 * on_gpu,
+        "Adam": 8 * on_gpu,
+        "gathered parameters": gathered,
+        "gradients on the way": (_BF16 + _FP32) * (shape.embedding + shape.layer_parameters),
+        "checkpoints": _BF16 * shape.layers * settings.train_tokens * shape.hidden,
+        # The gradients of the MLP's three products and of the residual stream live beside what was saved.
+        "one layer": settings.train_tokens * (saved_by_layer(shape) + 6 * shape.intermediate + 4 * shape.hidden),
+        "logits": _TRAINING_COPIES * _BF16 * settings.train_tokens * shape.vocab,
+        "reserve": reserve,
+    }
+    adam = {
+        "parameters": 4 * on_gpu,
+        "gradients": 4 * on_gpu,
+        "Adam": 8 * on_gpu,
+        "Adam's intermediates": 4 * on_gpu,
+        "reserve": reserve,
+    }
+    log_probs = {
+        "parameters": 4 * on_gpu,
+        "Adam": 0.0 if settings.offload else 8 * on_gpu,
+        "gathered parameters": gathered,
+        "one layer": _BF16 * settings.infer_tokens * (4 * shape.hidden + 3 * shape.intermediate),
+        "logits": _LOG_PROB_COPIES * _BF16 * settings.infer_tokens * shape.vocab,
+        "reserve": reserve,
+    }
+    return {"update": update, "Adam's step": adam, "log-probs": log_probs}

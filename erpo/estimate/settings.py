@@ -1,0 +1,198 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What goes into the calculation: the card, the settings of the run, and what has to be assumed."""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+GIB = 2**30
+
+# Problems in the validation sets that were not prepared yet, by file name.
+_KNOWN_SETS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}
+
+
+class EstimateError(ValueError):
+    """Something that the calculation does not cover; the message says what and what to change."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A machine.
+
+    Attributes:
+        name: For tables.
+        gpus: GPUs in all nodes.
+        memory: Bytes of a GPU that a process can get.
+        flops: Dense bf16 operations per second of a GPU.
+        bandwidth: Bytes per second between a GPU and its memory.
+    """
+
+    name: str
+    gpus: int
+    memory: float
+    flops: float
+    bandwidth: float
+
+
+# NVIDIA's data sheets (SXM boards, without sparsity). Memory: what CUDA reports as total is a little below the name.
+CARDS = {
+    "a100-80gb": (79 * GIB, 312e12, 2.039e12),
+    "h100-80gb": (79 * GIB, 989e12, 3.35e12),
+    "h200-141gb": (139 * GIB, 989e12, 4.8e12),
+}
+
+
+def _assumed(default: float, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """Numbers that are neither settings nor facts; measure them in your first steps and put yours in."""
+
+    response_tokens: float = _assumed(2048, "mean length of a response; verl logs response_length/mean")
+    prompt_tokens: float = _assumed(200, "mean length of a prompt with its template; verl logs prompt_length/mean")
+    mfu: float = _assumed(0.35, "share of the peak operations reached in training and log-probs; verl logs perf/mfu")
+    generation_mfu: float = _assumed(0.5, "share of the peak operations that bounds decoding and prefill")
+    bandwidth_share: float = _assumed(0.7, "share of the memory bandwidth reached in decoding")
+    decode_overhead: float = _assumed(0.005, "seconds of every decoding step besides memory and arithmetic")
+    step_overhead: float = _assumed(20, "seconds of every training step for weight update, rewards and bookkeeping")
+    trainer_reserve: float = _assumed(3, "GiB for the training process's CUDA context, NCCL and fragmentation")
+    vllm_asleep: float = _assumed(3, "GiB that vLLM keeps while it sleeps: CUDA context, graphs, NCCL")
+    vllm_workspace: float = _assumed(4, "GiB of vLLM's share that are neither weights nor KV cache")
+    host_link: float = _assumed(25, "GB/s between a GPU and the host (PCIe 4.0 x16 has 32 at most)")
+    host_bandwidth: float = _assumed(100, "GB/s at which a node's CPUs run Adam through their memory")
+
+    def with_values(self, values: list[str]) -> "Assumptions":
+        """Replace assumptions by ``NAME=VALUE``.
+
+        Raises:
+            EstimateError: Unknown name, or no positive number.
+        """
+        known = {f.name for f in fields(self)}
+        changed = {}
+        for entry in values:
+            name, _, value = entry.partition("=")
+            if name not in known:
+                raise EstimateError(f"{name!r} is no assumption; use one of {', '.join(sorted(known))}")
+            try:
+                changed[name] = float(value)
+            except ValueError:
+                changed[name] = -1.0
+            if not 0 < changed[name] < float("inf"):
+                raise EstimateError(f"{entry!r} needs a positive number, as in {name}={getattr(self, name):g}")
+        return replace(self, **changed)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of verl that memory and time depend on; names in comments where they differ."""
+
+    gpus: int
+    gpus_per_node: int
+    batch: int  # data.train_batch_size, prompts
+    mini_batch: int  # actor.ppo_mini_batch_size, prompts
+    n: int
+    longest: int  # prompt and response, tokens
+    max_response: int
+    train_tokens: int  # actor.ppo_max_token_len_per_gpu
+    infer_tokens: int  # rollout.log_prob_max_token_len_per_gpu
+    sequence_parallel: int
+    tensor_parallel: int
+    memory_share: float  # rollout.gpu_memory_utilization
+    max_num_seqs: int
+    bucket: float  # bytes of checkpoint_engine.update_weights_bucket_megabytes
+    offload: bool  # fsdp_config.param_offload and .optimizer_offload
+    offload_policy: bool
+    steps: int
+    test_freq: int
+    validation_responses: int
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> "RunSettings":
+        """Read them from a composed configuration.
+
+        Raises:
+            EstimateError: The run uses something that the calculation does not cover.
+        """
+        actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+        _check_covered(config)
+        return cls(
+            gpus=config.trainer.nnodes * config.trainer.n_gpus_per_node,
+            gpus_per_node=config.trainer.n_gpus_per_node,
+            batch=config.data.train_batch_size,
+            mini_batch=actor.ppo_mini_batch_size,
+            n=rollout.n,
+            longest=config.data.max_prompt_length + config.data.max_response_length,
+            max_response=config.data.max_response_length,
+            train_tokens=actor.ppo_max_token_len_per_gpu,
+            infer_tokens=rollout.log_prob_max_token_len_per_gpu,
+            sequence_parallel=actor.fsdp_config.ulysses_sequence_parallel_size,
+            tensor_parallel=rollout.tensor_model_parallel_size,
+            memory_share=rollout.gpu_memory_utilization,
+            max_num_seqs=rollout.max_num_seqs,
+            bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
+            offload=actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload,
+            offload_policy=actor.fsdp_config.offload_policy,
+            steps=config.trainer.total_training_steps,
+            test_freq=config.trainer.test_freq,
+            validation_responses=_validation_problems(config) * rollout.val_kwargs.n,
+        )
+
+
+def _check_covered(config: DictConfig) -> None:
+    if config.trainer.total_training_steps is None:
+        raise EstimateError("trainer.total_training_steps is not set; name an experiment or set it")
+    actor = config.actor_rollout_ref.actor
+    covered = [
+        ("actor_rollout_ref.actor.strategy", "fsdp2"),
+        ("actor_rollout_ref.actor.use_dynamic_bsz", True),
+        ("actor_rollout_ref.actor.fsdp_config.fsdp_size", -1),
+        ("actor_rollout_ref.actor.fsdp_config.model_dtype", "fp32"),
+        ("actor_rollout_ref.actor.fsdp_config.dtype", "bfloat16"),
+        ("actor_rollout_ref.actor.fsdp_config.optimizer_offload", actor.fsdp_config.param_offload),
+        ("actor_rollout_ref.actor.use_kl_loss", False),
+        ("actor_rollout_ref.model.enable_gradient_checkpointing", True),
+        ("actor_rollout_ref.model.use_remove_padding", True),
+        ("actor_rollout_ref.model.use_fused_kernels", False),
+        ("actor_rollout_ref.model.lora_rank", 0),
+        ("trainer.v1.trainer_mode", "sync"),
+    ]
+    for name, value in covered:
+        found = OmegaConf.select(config, name)
+        if found != value:
+            raise EstimateError(f"the calculation covers {name}={value}, not {found}; set it for the estimate")
+
+
+def _validation_problems(config: DictConfig) -> int:
+    """Problems in the validation sets: rows of the files, or what is known of a set that was not prepared yet."""
+    if config.trainer.test_freq <= 0:
+        return 0
+    import pyarrow.parquet as pq
+
+    files = config.data.val_files
+    total = 0
+    for file in map(Path, [files] if isinstance(files, str) else files):
+        if file.is_file():
+            total += pq.read_metadata(file).num_rows
+        elif file.stem in _KNOWN_SETS:
+            total += _KNOWN_SETS[file.stem]
+        else:
+            raise EstimateError(
+                f"data.val_files names {file}, which does not exist; prepare it, or set data.val_files=[]"
+            )
+    return total

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# One node: main_erpo starts a Ray of its own and ends it.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+Train on one node.
+
+    one_node.sh [--gpus N] [--dry-run] experiment=NAME [method=NAME] [SETTING...]
+
+  --gpus N    GPUs of this node (default: the experiment's)
+  --dry-run   print the command and do nothing
+  --help      this text
+  SETTING     any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
+
+PYTHON names the interpreter (default: python). Relative paths, such as data/ and runs/, start in the present folder.
+The same command continues a run that was cut off.
+EOF
+}
+
+fail() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+dry_run=false
+gpus=""
+settings=()
+while (($#)); do
+    case $1 in
+        -h | --help) usage && exit 0 ;;
+        --dry-run) dry_run=true ;;
+        --gpus)
+            gpus=${2:-}
+            [[ $gpus =~ ^[1-9][0-9]*$ ]] || fail "--gpus needs a number of GPUs, as in --gpus 4"
+            shift
+            ;;
+        *) settings+=("$1") ;;
+    esac
+    shift
+done
+[[ " ${settings[*]}" == *" experiment="* ]] || fail "no experiment is named; add one, as in experiment=qwen2_5_3b"
+
+# Without an address Ray joins a cluster that somebody else has started on this node.
+command=("${PYTHON:-python}" -m recipe.erpo.main_erpo trainer.nnodes=1 ++ray_kwargs.ray_init.address=local)
+[[ -z $gpus ]] || command+=("trainer.n_gpus_per_node=$gpus")
+command+=("${settings[@]}")
+
+if $dry_run; then
+    printf '%q ' "${command[@]}"
+    echo
+    exit 0
+fi
+unset RAY_ADDRESS
+exec "${command[@]}"

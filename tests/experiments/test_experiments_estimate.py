@@ -1,0 +1,235 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The calculation of memory and time: against real modules where they can run here, else against arithmetic by hand."""
+
+import dataclasses
+
+import pytest
+import torch
+from transformers import Qwen2Config
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RotaryEmbedding
+from verl.utils.config import validate_config
+
+from erpo.estimate import Assumptions, ModelShape, RunSettings, make_plan
+from erpo.estimate.memory import estimate_memory, saved_by_layer
+from erpo.estimate.settings import GIB
+from erpo.estimate.timing import estimate_timing
+from erpo.trainer.checks import check_settings
+from recipe.erpo import estimate
+from recipe.erpo.main_erpo import CONFIG_FOLDER
+
+TINY = Qwen2Config(
+    hidden_size=64,
+    intermediate_size=160,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=128,
+    tie_word_embeddings=True,
+)
+MACHINES = ["4xh100-80gb", "8xh100-80gb", "1xh200-141gb"]
+
+
+@pytest.fixture(scope="session")
+def shape():
+    """The shape of a named model, counted once."""
+    shapes: dict[str, ModelShape] = {}
+    return lambda name: shapes.setdefault(name, ModelShape.of(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "embedding"),
+    # The models' own cards: 3.09 B, 7.61 B and 32.5 B (31.0 B without embeddings) parameters.
+    [
+        ("Qwen/Qwen2.5-3B", 3_085_938_688, 151936 * 2048),
+        ("Qwen/Qwen2.5-7B", 7_615_616_512, 152064 * 3584),
+        ("Qwen/Qwen2.5-32B", 32_763_876_352, 152064 * 5120),
+    ],
+)
+def test_known_models_have_their_published_size(shape, name, parameters, embedding):
+    found = shape(name)
+    assert (found.parameters, found.embedding) == (parameters, embedding)
+    assert found.tied == (name == "Qwen/Qwen2.5-3B")
+    inside = found.vocabulary_parameters + found.layers * found.layer_parameters
+    assert inside == pytest.approx(parameters)
+
+
+def test_a_folder_with_a_configuration_is_read(tmp_path):
+    TINY.save_pretrained(tmp_path)
+    found = ModelShape.of(str(tmp_path))
+    # Embedding, two layers (four projections with three biases, three of the MLP, two norms) and the last norm.
+    layer = 2 * 64 * 64 + 2 * 64 * 32 + (64 + 32 + 32) + 3 * 64 * 160 + 2 * 64
+    assert found.parameters == 128 * 64 + 2 * layer + 64
+    assert (found.layers, found.heads, found.kv_heads, found.head_dim, found.vocab) == (2, 4, 2, 16, 128)
+
+
+def test_a_layer_saves_what_autograd_saves():
+    shape, tokens = ModelShape.from_config(TINY), 256
+    TINY._attn_implementation = "sdpa"
+    layer = Qwen2DecoderLayer(TINY, 0).to(torch.bfloat16)
+    rotary = Qwen2RotaryEmbedding(TINY)
+    inputs = torch.randn(1, tokens, 64, dtype=torch.bfloat16, requires_grad=True)
+    positions = rotary(inputs, torch.arange(tokens)[None])
+    known = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+    known |= {position.untyped_storage().data_ptr() for position in positions}
+    saved: dict[int, int] = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = layer(inputs, position_embeddings=positions)
+    assert kept is not None
+    assert sum(saved.values()) / tokens == pytest.approx(saved_by_layer(shape), rel=0.1)
+
+
+def run_settings(composed, experiment, *overrides):
+    return RunSettings.from_config(composed(f"experiment={experiment}", *overrides))
+
+
+@pytest.mark.parametrize("experiment", ["qwen2_5_3b", "qwen2_5_7b", "qwen2_5_32b"])
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("share", [0.6, 0.75])
+def test_what_is_added_to_the_command_is_what_was_calculated(composed, shape, experiment, name, share):
+    base = composed(f"experiment={experiment}")
+    base.actor_rollout_ref.rollout.gpu_memory_utilization = share
+    found = shape(base.actor_rollout_ref.model.path)
+    plan = make_plan(found, RunSettings.from_config(base), estimate.machine(name), Assumptions())
+    more = f"actor_rollout_ref.rollout.gpu_memory_utilization={share}"
+    config = composed(f"experiment={experiment}", more, *plan.overrides)
+    assert RunSettings.from_config(config) == plan.settings
+    assert plan.timing is not None
+    assert plan.memory.fits(plan.hardware, plan.settings)
+    check_settings(config)
+    validate_config(config, use_reference_policy=False, use_critic=False)
+
+
+def test_training_state_is_sixteen_bytes_for_each_parameter_over_all_gpus(composed, shape):
+    found, settings = shape("Qwen/Qwen2.5-7B"), run_settings(composed, "qwen2_5_7b")
+    memory = estimate_memory(found, settings, estimate.machine("8xh100-80gb"), Assumptions())
+    update = memory.training["update"]
+    assert update["parameters"] + update["gradients"] + update["Adam"] == 16 * found.parameters / 8
+    assert update["logits"] == 3 * 2 * 20480 * 152064
+    assert memory.rollout["parameters and Adam"] == 12 * found.parameters / 8
+    # Keys and values, bf16, 28 layers, 4 heads of 128 over 2 GPUs.
+    assert memory.cache_per_token == 2 * 2 * 28 * 2 * 128
+    assert memory.host == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "training", "rollout", "host"), [({"offload": True}, 16, 0, 12), ({"offload_policy": True}, 0, 0, 16)]
+)
+def test_offloading_moves_state_to_the_host(composed, shape, changes, training, rollout, host):
+    found = shape("Qwen/Qwen2.5-7B")
+    settings = dataclasses.replace(run_settings(composed, "qwen2_5_7b"), **changes)
+    memory = estimate_memory(found, settings, estimate.machine("8xh100-80gb"), Assumptions())
+    update = memory.training["update"]
+    on_gpu = update["parameters"] + update["gradients"] + update["Adam"]
+    assert on_gpu == training * found.parameters / 8
+    assert memory.rollout["parameters and Adam"] == rollout
+    assert memory.host == host * found.parameters
+
+
+def test_a_machine_that_is_too_small_gets_no_time(composed, shape):
+    small = dataclasses.replace(estimate.machine("1xh200-141gb"), memory=40 * GIB)
+    plan = make_plan(shape("Qwen/Qwen2.5-32B"), run_settings(composed, "qwen2_5_32b"), small, Assumptions())
+    assert plan.timing is None
+    assert plan.settings.offload_policy
+
+
+def test_training_time_is_ten_operations_for_each_parameter_and_token_plus_attention(composed, shape):
+    found, settings = shape("Qwen/Qwen2.5-7B"), run_settings(composed, "qwen2_5_7b")
+    hardware, assumptions = estimate.machine("8xh100-80gb"), Assumptions(response_tokens=1000, prompt_tokens=100)
+    memory = estimate_memory(found, settings, hardware, assumptions)
+    timing = estimate_timing(found, settings, hardware, assumptions, memory)
+    tokens = 256 * 8 * 1100
+    # Forward, recomputed forward, backward (two) and log-probs: five passes of 2 N and attention's 2 x 28 x 3584 x s.
+    operations = 5 * tokens * (2 * (7_615_616_512 - 152064 * 3584) + 2 * 28 * 3584 * 1100)
+    assert timing.training == pytest.approx(operations / (8 * 989e12 * 0.35))
+
+
+def test_decoding_reads_weights_and_cache(composed, shape):
+    found, settings = shape("Qwen/Qwen2.5-7B"), run_settings(composed, "qwen2_5_7b")
+    hardware, assumptions = estimate.machine("8xh100-80gb"), Assumptions()
+    memory = estimate_memory(found, settings, hardware, assumptions)
+    timing = estimate_timing(found, settings, hardware, assumptions, memory)
+    weights, cache = 2 * found.parameters / 2, (200 + 1024) * memory.cache_per_token
+    alone = (weights + cache) / (3.35e12 * 0.7) + 0.005
+    assert timing.tail == pytest.approx((8192 - 2048) * alone)
+    # Four replicas with 256 responses each at once: two rounds of the mean length, and the prompts.
+    assert timing.concurrent == 256
+    together = (weights + 256 * cache) / (3.35e12 * 0.7) + 0.005
+    prefill = 2 * found.matmul_parameters * 256 * 200 / (8 * 989e12 * 0.5)
+    assert timing.generation == pytest.approx(2 * 2048 * together + prefill)
+
+
+def test_dropped_groups_cost_generation_only(composed, shape):
+    settings = dataclasses.replace(run_settings(composed, "qwen2_5_7b"), test_freq=-1)
+    plan = make_plan(shape("Qwen/Qwen2.5-7B"), settings, estimate.machine("8xh100-80gb"), Assumptions())
+    more = plan.timing.hours(settings, 0.75) - plan.timing.hours(settings)
+    assert more == pytest.approx(175 * 3 * plan.timing.generation / 3600)
+
+
+BAD = [
+    (["experiment=qwen2_5_9b"], "Could not find 'experiment/qwen2_5_9b'"),
+    (["method=grpo"], "name an experiment"),
+    (["experiment=qwen2_5_3b", "--machine", "8xtpu"], "'8xtpu' is no machine"),
+    (["experiment=qwen2_5_3b", "--assume", "speed=2"], "'speed' is no assumption"),
+    (["experiment=qwen2_5_3b", "--assume", "mfu=fast"], "needs a positive number"),
+    (["experiment=qwen2_5_3b", "actor_rollout_ref.model.path=someone/model"], "shape of someone/model is not known"),
+    (
+        ["experiment=qwen2_5_3b", "actor_rollout_ref.model.use_fused_kernels=true"],
+        "covers actor_rollout_ref.model.use_f",
+    ),
+    (["experiment=qwen2_5_3b", "data.val_files=[nowhere.parquet]"], "nowhere.parquet, which does not exist"),
+    (["experiment=qwen2_5_3b", "actor_rollout_ref.rollout.tensor_model_parallel_size=3"], "must divide the 4 GPUs"),
+    (["experiment=qwen2_5_3b", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192"], "longest sequence, 10240"),
+    (["experiment=qwen2_5_3b", "--machine", "3xh100-80gb"], "divide the 3 GPUs"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD, ids=[arguments[-1] for arguments, _ in BAD])
+def test_bad_input_ends_in_one_sentence(monkeypatch, arguments, message):
+    monkeypatch.setattr("sys.argv", ["estimate", *arguments])
+    with pytest.raises(SystemExit) as error:
+        estimate.main()
+    assert error.value.code.startswith("error: ")
+    assert message in error.value.code
+    assert "\n" not in error.value.code
+
+
+def test_table_is_printed(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "sys.argv", ["estimate", "experiment=qwen2_5_7b", "--machine", "1xh200-141gb", "--assume", "mfu=0.2", "--parts"]
+    )
+    estimate.main()
+    out = capsys.readouterr().out
+    assert "7,615,616,512 parameters, 175 steps of 256 prompts x 8 responses. Calculated, not measured." in out
+    assert "a: trainer.nnodes=1 trainer.n_gpus_per_node=1" in out
+    assert all(len(line) <= 200 or line.startswith("a:") for line in out.splitlines())
+    assert "| mfu             |   0.2 |" in out
+
+
+@pytest.mark.parametrize("experiment", ["qwen2_5_3b", "qwen2_5_7b"])
+def test_documentation_shows_what_the_command_prints(monkeypatch, capsys, experiment):
+    documented = (CONFIG_FOLDER.parent / "docs" / "reproduce.md").read_text()
+    monkeypatch.setattr("sys.argv", ["estimate", f"experiment={experiment}", "--parts"])
+    estimate.main()
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    rows = [line for line in lines if "hours" in line or " min " in line or line.startswith("| mfu")]
+    assert len(rows) == 7
+    assert [row for row in rows if row not in documented] == []
