@@ -33,6 +33,7 @@ quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what h
 	@$(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_arithmetic method=erpo
 
 test: lint ## Lint, type check and run all tests, real Ray runs included
+	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-fast: $(STAMP) ## The tests that need no Ray (under a minute)

@@ -40,6 +40,10 @@ SCHEMA = pa.schema(
         ("outcome", pa.string()),
         ("revived", pa.bool_()),
         ("dropped", pa.bool_()),
+        # Over the group's tokens; null where it was not trained on, or the trainer recomputed no log-probs.
+        ("entropy", pa.float32()),
+        ("probs_diff_mean", pa.float32()),
+        ("probs_diff_max", pa.float32()),
     ],
     metadata={"erpo_group_log": "1"},
 )

@@ -50,6 +50,9 @@ class Group:
         previous: Outcome of the prompt's previous visit, -1 if there was none.
         revived: Whether the prompt's previous visit was all-correct and this one is mixed.
         capped_visits: All-correct visits of the prompt at the temperature cap, this one included.
+        entropy: Mean entropy of its tokens in nats, at its temperature; None where it was not computed.
+        probs_diff_mean: Mean difference of its tokens' probabilities in rollout and training; None likewise.
+        probs_diff_max: Largest one.
     """
 
     uid: str
@@ -66,6 +69,9 @@ class Group:
     previous: int = -1
     revived: bool = False
     capped_visits: int = 0
+    entropy: float | None = None
+    probs_diff_mean: float | None = None
+    probs_diff_max: float | None = None
     trajectory_keys: list[str] = field(default_factory=list, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,6 +92,9 @@ class Group:
             "outcome": self.outcome.name.lower(),
             "revived": self.revived,
             "dropped": dropped,
+            "entropy": self.entropy,
+            "probs_diff_mean": self.probs_diff_mean,
+            "probs_diff_max": self.probs_diff_max,
         }
 
     @classmethod

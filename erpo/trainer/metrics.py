@@ -121,39 +121,55 @@ def signal_metrics(advantages: torch.Tensor, outcomes: Sequence[Outcome]) -> dic
     }
 
 
-def log_prob_metrics(data: TensorDict, temperatures: NDArray[np.float64], base_temperature: float) -> dict[str, float]:
+def log_prob_metrics(data: TensorDict, groups: Sequence[Group], base_temperature: float) -> dict[str, float]:
     """Agreement of the rollout's log-probs with the trainer's, for raised and for base responses apart.
 
     Args:
         data: ``old_log_probs``, ``rollout_log_probs`` and ``response_mask``, nested (responses, tokens).
-        temperatures: Sampling temperature of each response, (responses,).
+        groups: Group of each response, (responses,).
         base_temperature: Temperature of a prompt that is not raised.
 
     Returns:
         Per kind the largest and the mean difference of token probabilities, and the mean of
         log p_rollout - log p_train, an estimate of KL(rollout || train) in nats per token.
     """
-    raised = is_raised(temperatures, base_temperature)
-    triples = list(
-        zip(
-            data["old_log_probs"].unbind(),
-            data["rollout_log_probs"].unbind(),
-            data["response_mask"].unbind(),
-            strict=True,
-        )
-    )
+    raised = is_raised(np.array([group.temperature for group in groups]), base_temperature)
     metrics: dict[str, float] = {}
     for name, selected in (("raised", raised), ("base", ~raised)):
-        rows = [triple for triple, is_member in zip(triples, selected, strict=True) if is_member]
-        if not rows:
+        rows = np.flatnonzero(selected)
+        if not rows.size:
             continue
-        old, rollout, mask = (torch.cat([row[i] for row in rows]) for i in range(3))
-        old, rollout = old[mask.bool()].double(), rollout[mask.bool()].double()
+        old, rollout = _tokens(data, "old_log_probs", rows), _tokens(data, "rollout_log_probs", rows)
         difference = (old.exp() - rollout.exp()).abs()
         metrics[f"erpo/{name}/probs_diff_max"] = float(difference.max())
         metrics[f"erpo/{name}/probs_diff_mean"] = float(difference.mean())
         metrics[f"erpo/{name}/rollout_train_kl"] = float((rollout - old).mean())
     return metrics
+
+
+def describe_groups(data: TensorDict, groups: Sequence[Group]) -> None:
+    """Note in every group the entropy of its tokens and how rollout and training agree on their probabilities.
+
+    Args:
+        data: As for :func:`log_prob_metrics`, and ``entropy`` where the trainer computed it.
+        groups: Group of each response, (responses,).
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        rows_of.setdefault(group.uid, []).append(row)
+    for rows in rows_of.values():
+        group, own = groups[rows[0]], np.array(rows)
+        old, rollout = _tokens(data, "old_log_probs", own), _tokens(data, "rollout_log_probs", own)
+        difference = (old.exp() - rollout.exp()).abs()
+        group.probs_diff_mean, group.probs_diff_max = float(difference.mean()), float(difference.max())
+        if "entropy" in data:
+            group.entropy = float(_tokens(data, "entropy", own).mean())
+
+
+def _tokens(data: TensorDict, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
+    """The values of a column at the response tokens of some rows, one after another, (tokens,) in float64."""
+    values, masks = data[name].unbind(), data["response_mask"].unbind()
+    return torch.cat([values[row][masks[row].bool()] for row in rows]).double()
 
 
 def step_line(metrics: Mapping[str, Any], step: int, total_steps: int) -> str:

@@ -39,7 +39,7 @@ from erpo.trainer.advantage import ra_advantages
 from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.groups import Group, GroupReader, prompt_key_of_row, uid_of
 from erpo.trainer.live import choose_responses, log_live, read_responses
-from erpo.trainer.metrics import Totals, group_metrics, log_prob_metrics, signal_metrics, step_line
+from erpo.trainer.metrics import Totals, describe_groups, group_metrics, log_prob_metrics, signal_metrics, step_line
 from erpo.trainer.replay_buffer import observe_groups
 
 logger = logging.getLogger(__name__)
@@ -150,10 +150,13 @@ class ErpoTrainerMixin(PPOTrainer):
         batch = super()._compute_old_log_prob(batch, metrics)
         if self.config.actor_rollout_ref.rollout.calculate_log_probs:
             fields = ["old_log_probs", "rollout_log_probs", "response_mask"]
+            if not self.config.algorithm.rollout_correction.get("bypass_mode", False):
+                fields.append("entropy")
             keys, groups = self._observed(batch)
             if keys:
                 data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-                metrics.update(log_prob_metrics(data, np.array([g.temperature for g in groups]), self.base_temperature))
+                metrics.update(log_prob_metrics(data, groups, self.base_temperature))
+                describe_groups(data, groups)
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

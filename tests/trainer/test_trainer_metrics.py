@@ -20,7 +20,7 @@ from tensordict import TensorDict
 
 from erpo.tracker import Outcome
 from erpo.trainer.groups import Group
-from erpo.trainer.metrics import Totals, group_metrics, log_prob_metrics, signal_metrics, step_line
+from erpo.trainer.metrics import Totals, describe_groups, group_metrics, log_prob_metrics, signal_metrics, step_line
 
 
 def group(outcome, temperature=1.0, previous=-1, revived=False, lengths=(4, 6), truncated=0):
@@ -105,10 +105,32 @@ def test_log_prob_agreement_reads_only_unmasked_tokens_and_splits_by_temperature
         },
         batch_size=2,
     )
-    metrics = log_prob_metrics(data, np.array([1.0, 1.5]), base_temperature=1.0)
+    groups = [group(Outcome.MIXED), group(Outcome.MIXED, temperature=1.5)]
+    metrics = log_prob_metrics(data, groups, base_temperature=1.0)
     assert metrics["erpo/base/probs_diff_max"] == 0.0
     assert metrics["erpo/raised/probs_diff_max"] == pytest.approx(np.exp(-0.25) - np.exp(-0.5))
     assert metrics["erpo/raised/rollout_train_kl"] == pytest.approx(0.25)
+
+
+def test_every_group_is_described_by_its_own_tokens():
+    data = TensorDict(
+        {
+            "old_log_probs": nested([-1.0, -2.0], [-0.5, -9.0], [-1.0]),
+            "rollout_log_probs": nested([-1.0, -2.0], [-0.25, 0.0], [-1.5]),
+            "entropy": nested([0.5, 0.25], [1.0, 7.0], [0.75]),
+            "response_mask": nested([1, 1], [1, 0], [1]),
+        },
+        batch_size=3,
+    )
+    first, second = group(Outcome.MIXED), group(Outcome.MIXED, temperature=1.5)
+    describe_groups(data, [second, first, second])
+    assert (second.entropy, second.probs_diff_max) == pytest.approx(
+        ((0.5 + 0.25 + 0.75) / 3, np.exp(-1) - np.exp(-1.5))
+    )
+    assert second.probs_diff_mean == pytest.approx((np.exp(-1) - np.exp(-1.5)) / 3)
+    assert (first.entropy, first.probs_diff_max) == pytest.approx((1.0, np.exp(-0.25) - np.exp(-0.5)))
+    describe_groups(data.exclude("entropy"), [first, first, first])
+    assert first.probs_diff_max == pytest.approx(np.exp(-0.25) - np.exp(-0.5))
 
 
 def test_console_line_is_one_line_and_names_what_matters():

@@ -1,0 +1,50 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Command line of the report: ``python -m erpo.report RUN [RUN...] --out DIR [--watch SECONDS]``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from erpo.report.page import write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the report once, or again and again until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m erpo.report", description="Write the report of runs.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, which may still be going")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the page and its pictures to")
+    parser.add_argument("--watch", type=int, metavar="SECONDS", help="write it anew every so many seconds")
+    options = parser.parse_args(arguments)
+    if options.watch is not None and options.watch < 1:
+        parser.exit(1, f"error: --watch is {options.watch}; give a whole number of seconds from 1 on.\n")
+    try:
+        print(write_report(options.runs, options.out, options.watch), flush=True)
+        while options.watch:
+            time.sleep(options.watch)
+            try:
+                write_report(options.runs, options.out, options.watch)
+            except FileNotFoundError as error:
+                # A resumed run removes the steps that it does again; what is left is shown at the next look.
+                print(f"waiting: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

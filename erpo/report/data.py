@@ -1,0 +1,221 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A run folder as data frames, and the steps that the report averages over."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from erpo.runs.group_log import read_groups
+from erpo.runs.metrics_log import read_metrics
+from erpo.runs.sample_log import read_samples
+from erpo.tracker import PromptTracker, TrackerConfig, TrackerError
+from erpo.tracker.storage import STATE_FILE, load_state
+
+KINDS = ("all_correct", "mixed", "all_wrong")
+# Temperatures travel as float32; anything closer to the base than this is the base (as the trainer's metrics have it).
+RAISED_MARGIN = 1e-4
+# Points of a curve: one step of a small run has too few groups for a share.
+_POINTS = 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        name: What the report calls it: its method, with the folder's name where two runs share a method.
+        folder: Its folder.
+        groups: Complete groups in the order of steps: the columns of the group log, and ``raised`` (sampled above the
+            base temperature), ``previous`` (outcome of the prompt's previous visit, None at its first) and ``epoch``.
+        metrics: One row per step, indexed by step; empty if there are none yet.
+        samples: The sample log; None if the run keeps none.
+        tracker: The newest checkpoint's prompt history, one prompt a row; None if there is no checkpoint.
+        tracker_step: The step of that checkpoint.
+        base: Temperature of a prompt that is not raised; NaN if neither settings nor groups tell.
+        cap: Highest temperature of the schedule; None if it has none.
+    """
+
+    name: str
+    folder: Path
+    groups: pd.DataFrame
+    metrics: pd.DataFrame
+    samples: pd.DataFrame | None
+    tracker: pd.DataFrame | None
+    tracker_step: int
+    base: float
+    cap: float | None
+
+    @property
+    def last_step(self) -> int:
+        """Last step with a finished group, 0 before the first."""
+        return int(self.groups["step"].max()) if len(self.groups) else 0
+
+    def metric(self, name: str) -> pd.Series:
+        """A metric by step, without the steps that lack it."""
+        return self.metrics[name].dropna() if name in self.metrics else pd.Series(dtype=float)
+
+    def held_out_accuracy(self) -> pd.Series:
+        """Mean of the held-out accuracies by step."""
+        names = [name for name in self.metrics.columns if name.startswith("val-core/") and "/mean@" in name]
+        return self.metrics[names].mean(axis=1).dropna()
+
+    def tokens_at(self, steps: pd.Series) -> pd.Series:
+        """Tokens generated up to and with each of these steps; NaN where no metrics tell."""
+        tokens = self.metric("erpo/generated/tokens")
+        before = pd.Series({0: 0.0})
+        known = pd.concat([before, tokens]) if len(tokens) else pd.Series(np.nan, index=[0])
+        return known.reindex(steps.to_numpy(), method="ffill").set_axis(steps.index)
+
+
+def load_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Read run folders.
+
+    Raises:
+        FileNotFoundError: A folder is not one of a run.
+        ValueError: A folder is named twice.
+    """
+    paths = [Path(folder) for folder in folders]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError("a run folder is named twice; name each run once.")
+    settings = [_settings(path) for path in paths]
+    methods = [
+        str(OmegaConf.select(config, "erpo.method") or path.resolve().name)
+        for config, path in zip(settings, paths, strict=True)
+    ]
+    names = [
+        method if methods.count(method) == 1 else f"{method} ({path.resolve().name})"
+        for method, path in zip(methods, paths, strict=True)
+    ]
+    # Folders of one name in different places.
+    names = [name if names.count(name) == 1 else f"{name} #{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    return [_load(*arguments) for arguments in zip(names, paths, settings, strict=True)]
+
+
+def _settings(folder: Path) -> DictConfig:
+    if not any((folder / name).exists() for name in ("config.yaml", "groups", "metrics.jsonl")):
+        raise FileNotFoundError(f"{folder} is not the folder of an ERPO run; name one that holds config.yaml.")
+    path = folder / "config.yaml"
+    config = OmegaConf.load(path) if path.exists() else OmegaConf.create()
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _load(name: str, folder: Path, config: DictConfig) -> Run:
+    metrics = _or_none(read_metrics, folder)
+    metrics = pd.DataFrame(index=pd.Index([], name="step")) if metrics is None else metrics
+    groups = _or_none(read_groups, folder)
+    groups = pd.DataFrame() if groups is None else groups[groups["outcome"].isin(KINDS)].reset_index(drop=True)
+    schedule = OmegaConf.select(config, "erpo.schedule.name") or "none"
+    cap = OmegaConf.select(config, f"erpo.schedule.{schedule}.t_max")
+    base = OmegaConf.select(config, "actor_rollout_ref.rollout.temperature")
+    if base is None:
+        base = groups["temperature"].min() if len(groups) else np.nan
+    if len(groups):
+        groups["temperature"] = groups["temperature"].astype(float).round(4)
+        groups["raised"] = groups["temperature"] > float(base) + RAISED_MARGIN
+        groups["previous"] = groups.groupby("key")["outcome"].shift()
+        groups["epoch"] = _epochs(groups["step"], metrics)
+    tracker, tracker_step = _newest_tracker(folder)
+    return Run(
+        name=name,
+        folder=folder,
+        groups=groups,
+        metrics=metrics,
+        samples=_or_none(read_samples, folder),
+        tracker=tracker,
+        tracker_step=tracker_step,
+        base=float(base),
+        cap=None if cap is None else float(cap),
+    )
+
+
+def _or_none(read: Any, folder: Path) -> pd.DataFrame | None:
+    """What a log's reader returns; None where the run has written none, or no line of it, yet."""
+    try:
+        return read(folder)
+    except FileNotFoundError:
+        return None
+    except KeyError:
+        # read_metrics of a file without a whole line.
+        return None
+
+
+def _epochs(steps: pd.Series, metrics: pd.DataFrame) -> pd.Series:
+    """Epoch of each step, from 1. The newest step has groups before it has metrics: it takes the epoch before it."""
+    if "training/epoch" not in metrics:
+        return pd.Series(1, index=steps.index)
+    epochs = metrics["training/epoch"].dropna()
+    found = epochs.reindex(np.sort(steps.unique()), method="ffill").fillna(0).astype(int) + 1
+    return steps.map(found)
+
+
+def _newest_tracker(folder: Path) -> tuple[pd.DataFrame | None, int]:
+    """The newest tracker state that is whole: a run that is going may be writing one, or removing an old one."""
+    states = sorted(folder.glob(f"global_step_*/erpo/{STATE_FILE}"), key=_step_of_state, reverse=True)
+    for path in states:
+        try:
+            content = json.loads(path.read_bytes())
+            tracker = PromptTracker(
+                TrackerConfig.from_dict(content["settings"]), data_fingerprint=content["data_fingerprint"]
+            )
+            load_state(tracker, path.parent)
+            return tracker.frame(), _step_of_state(path)
+        except (OSError, KeyError, ValueError, TrackerError):
+            continue
+    return None, 0
+
+
+def _step_of_state(path: Path) -> int:
+    return int(path.parent.parent.name.removeprefix("global_step_"))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The points of all curves: neighbouring steps that are taken together, the same for every run.
+
+    Attributes:
+        width: Steps in one point.
+    """
+
+    width: int
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> "Steps":
+        """About twenty points for the longest run."""
+        return cls(max(1, -(-max(run.last_step for run in runs) // _POINTS)))
+
+    def last_of(self, steps: pd.Series, last_step: int) -> pd.Series:
+        """The last step of the point that each step belongs to; the run's last point may be shorter."""
+        return ((steps - 1) // self.width * self.width + self.width).clip(upper=last_step)
+
+    def combine(self, values: pd.Series, last_step: int, how: str = "mean") -> pd.Series:
+        """A series by step, taken together by point ("mean", "max", "sum") and indexed by the point's last step.
+
+        Step 0, the validation before the training, belongs to no point.
+        """
+        values = values[(values.index >= 1) & (values.index <= last_step)]
+        steps = pd.Series(values.index, index=values.index, dtype=int)
+        return values.groupby(self.last_of(steps, last_step)).agg(how)
+
+    def label(self, last: int) -> str:
+        """A point in words: "4-6"."""
+        first = (last - 1) // self.width * self.width + 1
+        return str(last) if first == last else f"{first}-{last}"

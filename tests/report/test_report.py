@@ -1,0 +1,234 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The report's command line, its figures, and runs that are not finished."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import report_runs as runs
+
+from erpo.report import write_report
+from erpo.report.__main__ import main
+from erpo.report.data import Steps, load_runs
+from erpo.report.figures import flow, outcomes, share_axes, temperature_edges, temperatures
+from erpo.report.learning import agreement, raised_and_base
+from erpo.report.prompts import any_with_samples, stubborn
+from erpo.runs import GroupLog, MetricsLog
+from erpo.runs.sample_log import SampleLog, read_samples
+
+
+def test_command_writes_the_page_and_names_it(tmp_path, capsys):
+    run, out = runs.write_run(tmp_path / "run"), tmp_path / "out"
+    main([str(run), "--out", str(out)])
+    assert capsys.readouterr().out == f"{out / 'index.html'}\n"
+    assert "http" not in (out / "index.html").read_text().replace("http-equiv", "")
+    assert (out / "kinds-erpo.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(out.glob("*.tmp"))
+
+
+def test_bad_input_is_one_sentence(tmp_path, capsys):
+    run = runs.write_run(tmp_path / "run", steps=1)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        (str(tmp_path / "missing"), "--out", str(tmp_path / "out")): "is not the folder of an ERPO run",
+        (str(run), str(tmp_path / "empty"), "--out", str(tmp_path / "out")): "is not the folder of an ERPO run",
+        (str(run), str(run), "--out", str(tmp_path / "out")): "named twice",
+        (str(run), "--out", str(tmp_path / "file")): "cannot write",
+        (str(run), "--out", str(tmp_path / "out"), "--watch", "0"): "--watch is 0",
+    }
+    for arguments, message in cases.items():
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        error = capsys.readouterr().err
+        assert exit_.value.code == 1
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_watch_waits_for_the_first_step_and_ends_at_an_interrupt(tmp_path):
+    run, page = tmp_path / "run", tmp_path / "out" / "index.html"
+    runs.write_settings(run)
+    command = [sys.executable, "-m", "erpo.report", str(run), "--out", str(page.parent), "--watch", "1"]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_for(page, "no finished step yet")
+        assert 'http-equiv="refresh" content="1"' in page.read_text()
+        GroupLog(run).write(1, runs.groups_of(1))
+        MetricsLog(run).append(1, runs.metrics_of(1))
+        _wait_for(page, 'id="kinds"')
+    finally:
+        watch.send_signal(signal.SIGINT)
+        _, error = watch.communicate(timeout=60)
+    assert watch.returncode == 0
+    assert "Traceback" not in error
+
+
+def _wait_for(page, text):
+    end = time.monotonic() + 60
+    while not (page.exists() and text in page.read_text()):
+        assert time.monotonic() < end, f"{text!r} never came"
+        time.sleep(0.1)
+
+
+def test_a_run_in_the_middle_of_writing_is_read(tmp_path):
+    """The newest step has groups but no metrics yet, a line is half-written, and so is a checkpoint."""
+    folder = runs.write_run(tmp_path / "run", steps=6)
+    GroupLog(folder).write(7, runs.groups_of(7))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "actor/ent')
+    half = folder / "global_step_7" / "erpo"
+    half.mkdir(parents=True)
+    (half / "tracker.json").write_text("{")
+    (run,) = load_runs([folder])
+    assert (run.last_step, run.tracker_step) == (7, 6)
+    assert run.groups.groupby("step")["epoch"].first().tolist() == [1, 1, 2, 2, 3, 3, 3]
+    write_report([folder], tmp_path / "out")
+
+
+def test_a_run_with_nothing_but_half_a_metrics_line(tmp_path):
+    runs.write_settings(tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 0, "v')
+    assert "no finished step yet" in write_report([tmp_path / "run"], tmp_path / "out").read_text()
+
+
+def test_runs_of_one_method_are_told_apart(tmp_path):
+    folders = [runs.write_run(tmp_path / name, steps=1) for name in ("a/x", "b/x", "c")]
+    other = runs.write_run(tmp_path / "d", "grpo", steps=1)
+    assert [run.name for run in load_runs([*folders, other])] == ["erpo (x) #1", "erpo (x) #2", "erpo (c)", "grpo"]
+
+
+def test_figures_of_two_runs_have_the_same_axes(tmp_path):
+    both = load_runs([runs.write_run(tmp_path / "long"), runs.write_run(tmp_path / "short", "grpo", steps=3)])
+    steps, edges = Steps.of(both), temperature_edges(both)
+    for panels in ([outcomes(run, steps) for run in both], [temperatures(run, steps, edges) for run in both]):
+        assert panels[0].figure.axes[0].get_xlim() != panels[1].figure.axes[0].get_xlim()
+        share_axes(panels)
+        limits = [(panel.figure.axes[0].get_xlim(), panel.figure.axes[0].get_ylim()) for panel in panels]
+        assert limits[0] == limits[1] and limits[0][0] == (0.5, 8.5)
+
+
+def test_steps_are_taken_together_in_a_long_run(tmp_path):
+    folder = runs.write_run(tmp_path / "run", steps=1)
+    for step in range(2, 64):
+        row = runs.groups_of(1)[0] | {"step": step, "outcome": "mixed" if step > 60 else "all_correct"}
+        GroupLog(folder).write(step, [row])
+    (run,) = load_runs([folder])
+    steps = Steps.of([run])
+    table = outcomes(run, steps).table
+    assert steps.width == 4 and table["steps"].tolist()[-1] == "61-63"
+    assert table["mixed"].tolist()[-2:] == ["0.0%", "100.0%"]
+    # The first point has the four groups of step 1 and one of each step from 2 to 4.
+    assert table["groups"].tolist()[:2] == ["7", "4"]
+
+
+def test_a_prompt_flows_with_its_last_group_of_an_epoch(tmp_path):
+    folder = runs.write_run(tmp_path / "run", steps=2)
+    # Prompt 0, all-correct in step 1, comes again in the same epoch; in the next epoch only prompt 1 is sampled.
+    again = runs.groups_of(1)[0] | {"step": 2, "outcome": "mixed"}
+    GroupLog(folder).write(2, [*runs.groups_of(2), again])
+    GroupLog(folder).write(3, [runs.groups_of(3)[1]])
+    MetricsLog(folder).append(3, runs.metrics_of(3))
+    (run,) = load_runs([folder])
+    table = flow(run).table
+    moves = dict(zip(table["prompts that went from"], table["epoch 1 to 2"], strict=True))
+    assert moves == {
+        "all-correct to mixed": "1",
+        "all-correct to not sampled": "1",
+        "mixed to not sampled": "4",
+        "all-wrong to not sampled": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    "values, cap, bins",
+    [
+        ([1.0], None, [1.0]),
+        ([1.0, 1.05, 1.2], 1.2, [1.0, 1.05, 1.1, 1.15, 1.2]),
+        ([1.0, 1.2], 1.6, [1.0, 1.2, 1.4, 1.6]),
+    ],
+)
+def test_a_temperature_and_the_cap_lie_in_the_middle_of_a_bin(tmp_path, values, cap, bins):
+    (run,) = load_runs([runs.write_run(tmp_path / "run", "grpo", steps=1)])
+    groups = run.groups.iloc[: len(values)].assign(temperature=values)
+    edges = temperature_edges([replace(run, groups=groups, cap=cap)])
+    middles = (edges[:-1] + edges[1:]) / 2
+    assert np.allclose(middles[: len(bins)], bins) and len(middles) <= len(bins) + 1
+
+
+def test_continuous_temperatures_are_put_into_few_bins(tmp_path):
+    (run,) = load_runs([runs.write_run(tmp_path / "run")])
+    groups = run.groups.assign(temperature=1 + 0.9 * np.linspace(0, 1, len(run.groups)) ** 2)
+    edges = temperature_edges([replace(run, groups=groups, cap=2.0)])
+    assert 10 <= len(edges) <= 16
+    assert edges[0] < 1.0 and edges[-1] > 2.0
+
+
+def test_agreement_and_entropy_by_temperature_where_the_group_log_has_them(tmp_path):
+    (run,) = load_runs([runs.write_run(tmp_path / "run")])
+    hot = run.groups["temperature"]
+    # Groups that the trainer dropped have none.
+    trained = ~run.groups["dropped"]
+    groups = run.groups.assign(entropy=hot, probs_diff_mean=hot * 1e-8, probs_diff_max=hot * 1e-6)
+    groups.loc[~trained, ["entropy", "probs_diff_mean", "probs_diff_max"]] = np.nan
+    run = replace(run, groups=groups)
+    panel = agreement(run, Steps.of([run]), temperature_edges([run]))
+    assert panel.table["T"].tolist() == ["1.00", "1.20", "1.40", "1.60"]
+    assert panel.table["largest difference"].tolist() == ["1.0e-06", "1.2e-06", "1.4e-06", "1.6e-06"]
+    assert panel.table["groups"].astype(int).sum() == trained.sum()
+    table = raised_and_base(run, Steps.of([run])).table
+    assert table["entropy (nats), base"].tolist()[0] == "1.00"
+    assert table["entropy (nats), raised"].tolist()[6] == "1.40"
+
+
+def test_a_run_without_log_probs_says_how_to_get_them(tmp_path):
+    folder = runs.write_run(tmp_path / "run", "grpo", steps=1)
+    (folder / "metrics.jsonl").unlink()
+    MetricsLog(folder).append(1, {"training/epoch": 0})
+    text = write_report([folder], tmp_path / "out").read_text()
+    assert "set actor_rollout_ref.rollout.calculate_log_probs=true" in text
+    assert "No shares of responses with gradient were logged yet" in text
+
+
+def test_where_nothing_is_raised_the_stubborn_ones_are_all_correct_most_often(tmp_path):
+    (run,) = load_runs([runs.write_run(tmp_path / "run", "grpo")])
+    assert [prompt.key for prompt in stubborn(run)][:2] == [runs.key(0), runs.key(5)]
+    assert stubborn(run)[0].facts.startswith("4 all-correct groups, up to T 1, in 4 visits")
+
+
+def test_samples_come_back_in_order_and_a_resumed_run_forgets(tmp_path):
+    log = SampleLog(tmp_path)
+    for step in (3, 1):
+        log.write(step, [runs.sample(row) for row in runs.groups_of(step)])
+    samples = read_samples(tmp_path)
+    assert samples["step"].tolist() == [1] * 4 + [3] * 4
+    assert samples["response"].tolist() == [runs.RESPONSE] * 8
+    assert samples["correct"].tolist() == [True, True, False, False, True, False, True, False]
+    log.forget_after(1)
+    assert read_samples(tmp_path)["step"].tolist() == [1] * 4
+    with pytest.raises(FileNotFoundError, match="holds no sample log"):
+        read_samples(tmp_path / "other")
+
+
+def test_prompts_with_samples_are_shown_where_the_listed_ones_have_none(tmp_path):
+    folder = runs.write_run(tmp_path / "run", steps=7, samples=False)
+    SampleLog(folder).write(2, [runs.sample(row) for row in runs.groups_of(2) if row["key"] == runs.key(4)])
+    (run,) = load_runs([folder])
+    assert [(prompt.key, list(prompt.responses)) for prompt in any_with_samples(run)] == [(runs.key(4), ["1"])]
+    assert "With responses to read" in write_report([folder], tmp_path / "out").read_text()
