@@ -65,7 +65,7 @@ def test_rollout_and_training_probabilities_agree_while_the_weights_change(kille
     assert (metrics["actor/grad_norm"] > 0).all() and (metrics["actor/lr"] > 0).all()
     assert metrics["training/rollout_probs_diff_max"].max() < 1e-6
     trained = read_groups(killed_and_resumed[0] / "run").query("step >= 3")
-    assert trained["probs_diff_max"].max() == pytest.approx(metrics["training/rollout_probs_diff_max"].max())
+    assert trained["probs_diff_max"].max() == pytest.approx(metrics["training/rollout_probs_diff_max"].max(), abs=1e-7)
     # An untrained model is almost uniform, and heat makes it more so: the entropy is taken at the group's temperature.
     assert trained.groupby("temperature")["entropy"].mean().is_monotonic_increasing
     for kind in ("raised", "base"):

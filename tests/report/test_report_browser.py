@@ -152,7 +152,7 @@ def test_prompts_with_responses_to_read(page):
     # What a model writes is text, whatever it looks like.
     assert revived.locator("pre").nth(1).inner_text() == runs.RESPONSE
     assert page.title() == "ERPO report: erpo, grpo"
-    assert "erpo.samples.groups_per_step" in page.locator("#prompts .note").inner_text()
+    assert "erpo.samples.every" in page.locator("#prompts .note").inner_text()
 
 
 def test_page_needs_no_network_and_its_pictures_are_there(page, report):
