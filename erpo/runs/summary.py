@@ -25,7 +25,7 @@ from erpo.runs.group_log import read_groups
 from erpo.runs.metrics_log import read_metrics
 
 # Steps at both ends that a share is averaged over: one step alone holds too few groups.
-_WINDOW = 10
+_LONGEST_WINDOW = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class RunSummary:
         steps: Training steps done.
         accuracy_start: First held-out accuracy (mean over samples), None if there was no validation.
         accuracy_end: Last one.
+        window: Steps over which the two shares below are taken: ten, or half of a short run.
         all_correct_start: Share of all-correct groups in the first steps.
         all_correct_end: Share in the last steps.
         prompts_seen: Distinct prompts with a finished group.
@@ -50,6 +51,7 @@ class RunSummary:
     steps: int
     accuracy_start: float | None
     accuracy_end: float | None
+    window: int
     all_correct_start: float
     all_correct_end: float
     prompts_seen: int
@@ -72,6 +74,7 @@ def summarize(run_folder: str | Path) -> RunSummary:
     """
     groups, metrics = read_groups(run_folder), read_metrics(run_folder)
     last = int(groups["step"].max())
+    window = max(1, min(_LONGEST_WINDOW, last // 2))
     all_correct = groups["outcome"] == "all_correct"
     accuracy = _held_out_accuracy(metrics)
     raised = groups["temperature"] > groups["temperature"].min() + 1e-4
@@ -79,8 +82,9 @@ def summarize(run_folder: str | Path) -> RunSummary:
         steps=last,
         accuracy_start=accuracy.iloc[0] if len(accuracy) else None,
         accuracy_end=accuracy.iloc[-1] if len(accuracy) else None,
-        all_correct_start=float(all_correct[groups["step"] <= _WINDOW].mean()),
-        all_correct_end=float(all_correct[groups["step"] > last - _WINDOW].mean()),
+        window=window,
+        all_correct_start=float(all_correct[groups["step"] <= window].mean()),
+        all_correct_end=float(all_correct[groups["step"] > last - window].mean()),
         prompts_seen=groups["key"].nunique(),
         prompts_raised=groups.loc[raised, "key"].nunique(),
         prompts_revived=groups.loc[groups["revived"], "key"].nunique(),
@@ -98,8 +102,8 @@ def print_summary(run_folder: str | Path) -> None:
     table.add_row("steps", str(summary.steps))
     if summary.accuracy_start is not None:
         table.add_row("held-out accuracy", f"{summary.accuracy_start:.3f} -> {summary.accuracy_end:.3f}")
-    first, last = f"first {_WINDOW} steps", f"last {_WINDOW}"
-    shares = f"{summary.all_correct_start:.1%} -> {summary.all_correct_end:.1%} ({first}, {last})"
+    start, end = f"{summary.all_correct_start:.1%}", f"{summary.all_correct_end:.1%}"
+    shares = f"{start} -> {end} (first {summary.window} steps, last {summary.window})"
     table.add_row("residual (all-correct) groups", shares)
     table.add_row("prompts seen", str(summary.prompts_seen))
     table.add_row("prompts raised", f"{summary.prompts_raised} (up to T = {summary.temperature_max:.2f})")

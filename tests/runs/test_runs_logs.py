@@ -104,3 +104,14 @@ def test_summary_counts_prompts_not_groups(tmp_path, capsys):
     assert summary.checkpoint == tmp_path / "global_step_30"
     print_summary(tmp_path)
     assert "0.500 -> 0.750" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("steps", "window"), [(1, 1), (5, 2), (40, 10)])
+def test_the_two_shares_of_a_short_run_do_not_overlap(tmp_path, steps, window):
+    metrics = MetricsLog(tmp_path)
+    for step in range(1, steps + 1):
+        GroupLog(tmp_path).write(step, [row(step, outcome="all_correct" if step <= window else "mixed")])
+        metrics.append(step, {"x": 1})
+    summary = summarize(tmp_path)
+    assert summary.window == window
+    assert (summary.all_correct_start, summary.all_correct_end) == (1.0, 1.0 if steps == 1 else 0.0)
