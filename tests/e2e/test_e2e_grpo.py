@@ -33,7 +33,7 @@ VOLATILE = ("timing_s/", "timing_per_token_ms/", "perf/", "actor/perf/", "traini
 
 @pytest.fixture(scope="module")
 def both(untrained, tmp_path_factory):
-    """verl's run, which records its rollouts, and ours on the recorded rollouts."""
+    """Our run, which records its rollouts, and verl's on the recorded rollouts."""
     folder = tmp_path_factory.mktemp("grpo")
     recorded = [
         "method=grpo",
@@ -53,18 +53,18 @@ def both(untrained, tmp_path_factory):
     OmegaConf.save(plain, folder / "plain.yaml")
     on_cpu = {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     start(
+        folder / "ours.log",
+        "recipe.erpo.main_erpo",
+        arguments,
+        VERL_FILE_LOGGER_PATH=str(folder / "ours.jsonl"),
+    ).wait()
+    start(
         folder / "verl.log",
         "verl.trainer.main_ppo",
         ["--config-path", str(folder), "--config-name", "plain"],
         VERL_FILE_LOGGER_PATH=str(folder / "verl.jsonl"),
         VLLM_CPU_KVCACHE_SPACE="1",
         **on_cpu,
-    ).wait()
-    start(
-        folder / "ours.log",
-        "recipe.erpo.main_erpo",
-        arguments,
-        VERL_FILE_LOGGER_PATH=str(folder / "ours.jsonl"),
     ).wait()
     return folder
 
