@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-fast lint format clean
+.PHONY: help setup quickstart test test-fast lint format bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-fast: $(STAMP) ## The tests that need no Ray (under a minute)
-	@$(BIN)/python -m pytest -m "not ray" -q --numprocesses 2
+test-fast: $(STAMP) ## The tests that need no Ray and little time (under a minute)
+	@$(BIN)/python -m pytest -m "not ray and not slow" -q --numprocesses 2
 
 lint: $(STAMP) ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -47,6 +47,10 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## Let ruff format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure and compare the ratios with the committed ones
+	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
+	@$(BIN)/python -m benchmarks check runs/benchmarks.json
 
 clean: ## Remove .venv (runs and caches stay)
 	rm -rf $(VENV)

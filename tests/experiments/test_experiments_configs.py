@@ -45,6 +45,7 @@ PAIRS = [(experiment, method) for experiment in EXPERIMENTS for method in METHOD
 PAIRS += [("qwen2_5_3b", method) for method in ("grpo_hot", "erpo_band", "erpo_predictive")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "method"), PAIRS)
 def test_experiment_passes_our_checks_and_verls_validation(composed, experiment, method):
     config = composed(f"experiment={experiment}", f"method={method}")
@@ -55,6 +56,7 @@ def test_experiment_passes_our_checks_and_verls_validation(composed, experiment,
     assert config.trainer.default_local_dir == f"runs/{experiment}/{method}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_verls_dataclasses_accept_every_section(composed, experiment, tmp_path):
     config = composed(f"experiment={experiment}")
@@ -148,6 +150,7 @@ def sweep_jobs(params: dict[str, str]) -> list[list[str]]:
     return jobs
 
 
+@pytest.mark.slow
 def test_every_job_of_the_sweep_is_a_run_of_its_own(composed):
     sweep = OmegaConf.load(CONFIG_FOLDER / "sweep" / "erpo_sweep.yaml")
     jobs = sweep_jobs(sweep.hydra.sweeper.params)

@@ -101,6 +101,7 @@ def run_settings(composed, experiment, *overrides):
     return RunSettings.from_config(composed(f"experiment={experiment}", *overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["qwen2_5_3b", "qwen2_5_7b", "qwen2_5_32b"])
 @pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("share", [0.6, 0.75])
@@ -202,6 +203,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[arguments[-1] for arguments, _ in BAD])
 def test_bad_input_ends_in_one_sentence(monkeypatch, arguments, message):
     monkeypatch.setattr("sys.argv", ["estimate", *arguments])

@@ -55,6 +55,7 @@ DRY_RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "environment", "size"), DRY_RUNS)
 def test_dry_run_prints_a_command_that_composes(composed, command, environment, size):
     name, *options = command

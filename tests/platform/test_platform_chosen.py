@@ -29,6 +29,7 @@ print(PlatformRegistry.get("cpu") is not None, get_platform().device_name,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("platform", "expected"), [("cpu", "True cpu True True"), ("nvidia", "False cuda False False")]
 )

@@ -62,6 +62,7 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_watch_waits_for_the_first_step_and_ends_at_an_interrupt(tmp_path):
     run, page = tmp_path / "run", tmp_path / "out" / "index.html"
     runs.write_settings(run)
