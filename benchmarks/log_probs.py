@@ -1,0 +1,91 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Log-probs at Qwen2.5's widths, forward and backward: one temperature per response, one for all, and T = 1.
+
+What verl's FSDP engine does after the model's last layer, by verl's own functions: output head, division by the
+temperature, log-prob of the response's tokens. On a GPU where there is one, else on the CPU.
+"""
+
+import multiprocessing
+import resource
+import time
+from statistics import median
+from typing import Any
+
+import torch
+
+VOCABULARY = 151_936
+WIDTHS = {"qwen2.5-3b": 2048, "qwen2.5-7b": 3584}
+VARIANTS = ("unit", "scalar", "per_response")
+REPETITIONS = 5
+ROUNDS = 3
+
+
+def measure() -> dict[str, Any]:
+    """Seconds, peak memory, and their ratios to the scalar, by model."""
+    on_gpu = torch.cuda.is_available()
+    tokens = 8192 if on_gpu else 192
+    results: dict[str, Any] = {"device": torch.cuda.get_device_name() if on_gpu else "cpu", "tokens": tokens}
+    for name, width in WIDTHS.items():
+        # Each in a process of its own, for the peak of memory; in rounds, so that a busy moment meets all of them.
+        rounds = [{variant: _in_process(variant, width, tokens) for variant in VARIANTS} for _ in range(ROUNDS)]
+        entry: dict[str, Any] = {}
+        for i, quantity in enumerate(("seconds", "peak_gib")):
+            for variant in VARIANTS:
+                entry[f"{variant}_{quantity}"] = median(one[variant][i] for one in rounds)
+                if variant != "scalar":
+                    ratio = median(one[variant][i] / one["scalar"][i] for one in rounds)
+                    entry[f"{variant}_to_scalar_{quantity}"] = ratio
+        results[name] = entry
+    return results
+
+
+def _in_process(variant: str, width: int, tokens: int) -> tuple[float, float]:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measure_variant, (variant, width, tokens))
+
+
+def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, float]:
+    """Seconds of one forward and backward pass, and the peak memory beyond the head's weight in GiB."""
+    from verl.utils.torch_functional import logprobs_from_logits
+    from verl.workers.engine.fsdp.transformer_impl import _scale_logits_by_temperature
+
+    on_gpu = torch.cuda.is_available()
+    device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(width, VOCABULARY, bias=False, device=device, dtype=dtype)
+    hidden = torch.randn(tokens, width, device=device, dtype=dtype, requires_grad=True)
+    labels = torch.randint(VOCABULARY, (tokens,), device=device)
+    generator = torch.Generator().manual_seed(1)
+    varied = (1.0 + 0.5 * torch.rand(tokens, 1, generator=generator)).to(device)
+    temperature = {"unit": 1.0, "scalar": torch.full_like(varied, 1.2), "per_response": varied}[variant]
+    before = _peak_gib()
+    seconds = []
+    for _ in range(REPETITIONS):
+        head.zero_grad()
+        begin = time.perf_counter()
+        logits = _scale_logits_by_temperature(head(hidden), temperature, is_unit_temperature=variant == "unit")
+        logprobs_from_logits(logits, labels).sum().backward()
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begin)
+        del logits
+    return median(seconds), _peak_gib() - before
+
+
+def _peak_gib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
