@@ -13,8 +13,8 @@
 # limitations under the License.
 """One run of reinforcement learning on the arithmetic task in plain PyTorch: the product's tracker, task, model and RA.
 
-A search tool: a step takes about a seventh of the real trainer's time, and a run needs no start. What it shows is a hint
-for a run of the real trainer, not evidence.
+A search tool: a step takes about a seventh of the real trainer's time, and a run needs no start. What it shows is a
+hint for a run of the real trainer, not evidence.
 """
 
 import random
