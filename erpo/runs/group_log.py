@@ -11,21 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The group log: one Parquet file of finished groups for every training step.
+"""The group log: every finished group of a run, dropped ones included."""
 
-A step's file is written whole and renamed, so a killed run leaves no half file, and a resumed run overwrites the steps
-that it repeats.
-"""
-
-import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from erpo.runs.step_log import StepLog
 
 SCHEMA = pa.schema(
     [
@@ -48,32 +41,16 @@ SCHEMA = pa.schema(
     metadata={"erpo_group_log": "1"},
 )
 
-_FILE_NAME = re.compile(r"step_(\d+)\.parquet")
 
-
-class GroupLog:
-    """Writes the group log of one run.
+class GroupLog(StepLog):
+    """The group log of one run; a step's rows are the groups that left the replay buffer in it.
 
     Args:
         run_folder: Folder of the run; the log lies in its sub-folder ``groups``.
     """
 
     def __init__(self, run_folder: str | Path) -> None:
-        self.folder = Path(run_folder) / "groups"
-
-    def write(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Write the groups that left the replay buffer in ``step``; columns as in :data:`SCHEMA`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step_{step:06d}.parquet"
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA), temporary, compression="zstd")
-        os.replace(temporary, path)
-
-    def forget_after(self, step: int) -> None:
-        """Remove the steps after ``step``: a resumed run does them again."""
-        for path in self.folder.glob("step_*.parquet"):
-            if _step_of(path) > step:
-                path.unlink()
+        super().__init__(Path(run_folder) / "groups", SCHEMA)
 
 
 def read_groups(run_folder: str | Path) -> pd.DataFrame:
@@ -82,12 +59,7 @@ def read_groups(run_folder: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: The folder holds no group log.
     """
-    paths = sorted((Path(run_folder) / "groups").glob("step_*.parquet"), key=_step_of)
-    if not paths:
-        raise FileNotFoundError(f"{run_folder} holds no group log; name the folder of an ERPO run.")
-    return pa.concat_tables([pq.read_table(path, schema=SCHEMA) for path in paths]).to_pandas()
-
-
-def _step_of(path: Path) -> int:
-    match = _FILE_NAME.fullmatch(path.name)
-    return int(match.group(1)) if match else -1
+    try:
+        return GroupLog(run_folder).read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{run_folder} holds no group log; name the folder of an ERPO run.") from None

@@ -1,0 +1,73 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A table in the run folder that grows by one Parquet file for every training step.
+
+A step's file is written whole and renamed, so a killed run leaves no half file, and a resumed run overwrites the steps
+that it repeats.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_FILE_NAME = re.compile(r"step_(\d+)\.parquet")
+
+
+class StepLog:
+    """Writes and reads one table.
+
+    Args:
+        folder: Folder of the files; made by the first write.
+        schema: Columns.
+    """
+
+    def __init__(self, folder: str | Path, schema: pa.Schema) -> None:
+        self.folder = Path(folder)
+        self.schema = schema
+
+    def write(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the rows of ``step``; their keys are the schema's columns."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step_{step:06d}.parquet"
+        temporary = path.with_suffix(".tmp")
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=self.schema), temporary, compression="zstd")
+        os.replace(temporary, path)
+
+    def forget_after(self, step: int) -> None:
+        """Remove the steps after ``step``: a resumed run does them again."""
+        for path in self.folder.glob("step_*.parquet"):
+            if _step_of(path) > step:
+                path.unlink()
+
+    def read(self) -> pd.DataFrame:
+        """All rows, ordered by step.
+
+        Raises:
+            FileNotFoundError: No step was written.
+        """
+        paths = sorted(self.folder.glob("step_*.parquet"), key=_step_of)
+        if not paths:
+            raise FileNotFoundError(f"{self.folder} holds no steps")
+        return pa.concat_tables([pq.read_table(path, schema=self.schema) for path in paths]).to_pandas()
+
+
+def _step_of(path: Path) -> int:
+    match = _FILE_NAME.fullmatch(path.name)
+    return int(match.group(1)) if match else -1
