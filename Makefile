@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-fast lint format bench clean
+.PHONY: help setup quickstart test test-fast lint format bench compare clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ format: $(STAMP) ## Let ruff format the code
 bench: $(STAMP) ## Measure and compare the ratios with the committed ones
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
+
+compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (2 to 3 hours; goes on where it was)
+	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison
+	@$(BIN)/python -m benchmarks.comparison results runs/comparison --out docs/results
 
 clean: ## Remove .venv (runs and caches stay)
 	rm -rf $(VENV)

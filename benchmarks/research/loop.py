@@ -46,6 +46,8 @@ class Arm:
         ra: Whether all-correct groups get RA's advantage.
         drop: Kinds of groups that are dropped and refilled.
         learning_rate: Of AdamW.
+        rise: First and last temperature of a schedule that is linear in the tokens spent, the same for every prompt;
+            it takes the place of the tracker's.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Arm:
     ra: bool = False
     drop: tuple[Outcome, ...] = ()
     learning_rate: float = 2e-4
+    rise: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,10 @@ def run(
         missing = config.prompts
         while missing and tokens < config.budget:
             problems = stream.take(missing)
-            rollout, outcomes = _roll_out_and_observe(tracker, model, tokenizer, problems, config, generator, step)
+            keys = keys_array([prompt_key("arithmetic", problem.prompt) for problem in problems])
+            temperatures = _temperatures(arm, tracker, keys, tokens / config.budget)
+            rollout = roll_out(model, tokenizer, problems, config.n, temperatures, generator)
+            outcomes = _observe(tracker, keys, problems, rollout, temperatures, step)
             lengths = rollout.is_response.sum(1).numpy().reshape(-1, config.n).sum(1)
             tokens += int(lengths.sum())
             groups += _group_rows(step, rollout, outcomes, lengths, config.n)
@@ -223,33 +229,35 @@ def run(
     return evaluations, groups
 
 
-def _roll_out_and_observe(
+def _temperatures(arm: Arm, tracker: PromptTracker, keys: np.ndarray, spent: float) -> np.ndarray:
+    if arm.rise:
+        first, last = arm.rise
+        return np.full(len(keys), first + (last - first) * spent)
+    return tracker.temperatures_for(keys) if tracker.attaches_temperatures else np.ones(len(keys))
+
+
+def _observe(
     tracker: PromptTracker,
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    keys: np.ndarray,
     problems: Sequence[Problem],
-    config: LoopConfig,
-    generator: torch.Generator,
+    rollout: Rollout,
+    temperatures: np.ndarray,
     step: int,
-) -> tuple[Rollout, list[Outcome]]:
-    keys = keys_array([prompt_key("arithmetic", problem.prompt) for problem in problems])
-    temperatures = tracker.temperatures_for(keys) if tracker.attaches_temperatures else np.ones(len(problems))
-    rollout = roll_out(model, tokenizer, problems, config.n, temperatures, generator)
-    rewards = rollout.accuracies.reshape(-1, config.n)
-    outcomes = [
-        classify(list(row), config.n, prompt=problem.prompt) for problem, row in zip(problems, rewards, strict=True)
-    ]
+) -> list[Outcome]:
+    rewards = rollout.accuracies.reshape(len(keys), -1)
+    n = rewards.shape[1]
+    outcomes = [classify(list(row), n, prompt=problem.prompt) for problem, row in zip(problems, rewards, strict=True)]
     tracker.observe(
         GroupOutcomes(
             keys=keys,
             outcomes=np.array(outcomes),
             accuracies=rewards.mean(1),
-            sizes=np.full(len(keys), config.n),
+            sizes=np.full(len(keys), n),
             temperatures=temperatures,
             steps=np.full(len(keys), step),
         )
     )
-    return rollout, outcomes
+    return outcomes
 
 
 def _group_rows(

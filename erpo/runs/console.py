@@ -57,8 +57,8 @@ def follow(run_folder: str | Path, total_steps: int | None) -> Iterator[None]:
             shown += 1
             progress.console.print(line, markup=False)
             if line.startswith("step "):
-                step = int(line.split()[1].split("/")[0])
-                progress.update(task, completed=step, description=f"training, {line.split(' |')[0]}")
+                step, total = (int(number) for number in line.split()[1].split("/"))
+                progress.update(task, completed=step, total=total, description=f"training, {line.split(' |')[0]}")
 
     def watch() -> None:
         while not stop.wait(_LOOK_EVERY):

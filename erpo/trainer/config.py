@@ -147,6 +147,8 @@ class ErpoConfig:
             ``rollout.temperature``, off-policy, allowed only with verl's rollout importance weights.
         state: What a resumed run accepts.
         samples: Which responses are kept to be read.
+        token_budget: Response tokens to generate, dropped groups included; the run ends with the step that comes
+            nearest, or earlier by verl's own settings. None: by those alone.
         poll_interval: Seconds between two looks for finished groups; None keeps verl's 2 s.
     """
 
@@ -158,12 +160,17 @@ class ErpoConfig:
     train_temperature: str = "sampling"
     state: StateConfig = field(default_factory=StateConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    token_budget: int | None = None
     poll_interval: float | None = None
 
     def __post_init__(self) -> None:
         _require(
             self.train_temperature in ("sampling", "base"),
             f"erpo.train_temperature is {self.train_temperature!r}; set 'sampling' or 'base'",
+        )
+        _require(
+            self.token_budget is None or self.token_budget > 0,
+            f"erpo.token_budget is {self.token_budget}; set a positive number of tokens, or null for no budget",
         )
         _require(
             self.poll_interval is None or (isfinite(self.poll_interval) and self.poll_interval > 0),
@@ -217,6 +224,7 @@ def _known(cls: type, values: Any, where: str) -> dict[str, Any]:
 _ACCEPTED: dict[Any, tuple[type, ...]] = {
     bool: (bool,),
     int: (int,),
+    int | None: (int, type(None)),
     float: (int, float),
     float | None: (int, float, type(None)),
     str: (str,),

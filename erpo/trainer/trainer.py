@@ -15,9 +15,8 @@
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,15 +31,16 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.console import write_line
 from erpo.runs.sample_log import SampleLog
-from erpo.tracker import DataSummary, GroupOutcomes, Outcome, PromptTracker, check_prompts, keys_array
+from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, keys_array
 from erpo.tracker.storage import load_state, save_state
 from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
 from erpo.trainer.advantage import ra_advantages
-from erpo.trainer.config import ConfigError, ErpoConfig
+from erpo.trainer.config import ErpoConfig
 from erpo.trainer.groups import Group, GroupReader, prompt_key_of_row, uid_of
 from erpo.trainer.live import choose_responses, log_live, read_responses
 from erpo.trainer.metrics import Totals, describe_groups, group_metrics, log_prob_metrics, signal_metrics, step_line
 from erpo.trainer.replay_buffer import observe_groups
+from erpo.trainer.rows import check_rows, rows_of
 
 logger = logging.getLogger(__name__)
 logger.setLevel(os.getenv("VERL_LOGGING_LEVEL", "INFO"))
@@ -50,6 +50,8 @@ STATE_FOLDER = "erpo"
 
 class ErpoTrainerMixin(PPOTrainer):
     """Adds per-prompt history and temperature, RA and the group log to a verl trainer."""
+
+    total_training_steps: int
 
     def __init__(self, config: DictConfig) -> None:
         self.erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
@@ -68,13 +70,14 @@ class ErpoTrainerMixin(PPOTrainer):
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
-        summary = _check_rows(self.train_dataset)
+        summary = check_rows(self.train_dataset)
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
+        self.longest_training = self.total_training_steps
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         if self.tracker.attaches_temperatures:
-            keys = keys_array([prompt_key_of_row(row) for row in _rows(batch)])
+            keys = keys_array([prompt_key_of_row(row) for row in rows_of(batch)])
             temperatures = self.tracker.temperatures_for(keys)
             batch[ROLLOUT_TEMPERATURE] = torch.tensor(temperatures, dtype=torch.float32)
             if self.erpo.train_temperature == "base":
@@ -206,11 +209,23 @@ class ErpoTrainerMixin(PPOTrainer):
         settled, self.settled = self.settled, []
         groups = [group for group, _ in settled]
         self.totals.add(groups)
+        self._end_at_budget(least=1)
         metrics.update(group_metrics(groups, self.base_temperature))
         metrics.update(self.totals.metrics())
         metrics.update(self.tracker.metrics())
         self.group_log.write(self.global_steps, [group.log_row(dropped) for group, dropped in settled])
         return batch
+
+    def _end_at_budget(self, least: int) -> None:
+        """Let the run end with the step that comes nearest to the token budget, at least `least` steps from here.
+
+        verl asks at the beginning of a step whether it is the last one, so within a step the next can be it.
+        """
+        if self.erpo.token_budget is not None:
+            tokens_per_step = self.totals.tokens / self.global_steps
+            steps_left = round((self.erpo.token_budget - self.totals.tokens) / tokens_per_step)
+            last = self.global_steps + max(least, steps_left)
+            self.total_training_steps = min(self.longest_training, last)
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
@@ -267,6 +282,7 @@ class ErpoTrainerMixin(PPOTrainer):
             return
         extra = load_state(self.tracker, folder, accept_changed_data=self.erpo.state.accept_changed_data)
         self.totals = Totals(**extra["totals"])
+        self._end_at_budget(least=0)
         # Groups that were observed but not yet trained on come back with TransferQueue's own checkpoint; remembering
         # them keeps them from being observed twice.
         self.groups.update({group["uid"]: Group.from_json(group) for group in extra["waiting_groups"]})
@@ -294,25 +310,3 @@ TRAINERS = {
     "colocate_async": ErpoTrainerColocateAsync,
     "separate_async": ErpoTrainerSeparateAsync,
 }
-
-
-def _rows(batch: TensorDict) -> list[dict[str, Any]]:
-    """The columns of a dispatched batch that name its prompts, row by row."""
-    names = [name for name in ("raw_prompt", "data_source", "extra_info") if name in batch.keys()]  # noqa: SIM118
-    columns = {name: [getattr(value, "data", value) for value in list(batch.get(name))] for name in names}
-    return [{name: column[i] for name, column in columns.items()} for i in range(len(batch))]
-
-
-def _check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:
-    """Identify the prompts of the training data; what cannot be trained on is an error that names it."""
-    if "__rollout_n__" in dataset[0]:
-        raise ConfigError(
-            "the data hold a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop it"
-        )
-    rows = tqdm(range(len(dataset)), desc="Checking prompts", leave=False)
-    return check_prompts(_identity(dataset[i]) for i in rows)
-
-
-def _identity(row: dict[str, Any]) -> tuple[str, Any, Any]:
-    """What :func:`erpo.tracker.check_prompts` wants to know of a dataset row."""
-    return str(row.get("data_source", "")), row["raw_prompt"], (row.get("extra_info") or {}).get("prompt_id")

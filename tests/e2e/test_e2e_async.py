@@ -23,6 +23,7 @@ from erpo.tracker.storage import load_state
 
 pytestmark = pytest.mark.ray
 
+STEPS = [1, 2, 3, 4, 5, 6, 7]
 SCHEDULE = TrackerConfig(name="linear", linear=LinearConfig(dt=0.5, t_max=2.0))
 
 
@@ -39,7 +40,10 @@ def resumed(untrained, tmp_path_factory):
         "trainer.v1.trainer_mode=colocate_async",
         "trainer.n_gpus_per_node=2",
         "ray_kwargs.ray_init.num_gpus=2",
-        "trainer.total_training_steps=6",
+        # Every response has 16 tokens, so that the budget of 6.8 steps is known to end with the seventh.
+        "actor_rollout_ref.rollout.ignore_eos=true",
+        "erpo.token_budget=3500",
+        "trainer.total_training_steps=50",
         # With weights that stand still, a response that was generated over two steps has one policy, so that rollout
         # and training must agree here too.
         "actor_rollout_ref.actor.optim.lr=0",
@@ -55,7 +59,7 @@ def resumed(untrained, tmp_path_factory):
 
 def test_two_workers_train_at_the_temperature_of_each_response(resumed):
     metrics = read_metrics(resumed)
-    assert metrics.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert metrics.index.tolist() == STEPS
     groups = read_groups(resumed)
     assert groups[groups["step"] >= 4]["temperature"].max() == 2.0
     assert groups[groups["step"] >= 4]["temperature"].min() == 1.0
@@ -67,13 +71,19 @@ def test_two_workers_train_at_the_temperature_of_each_response(resumed):
 def test_reference_log_probs_are_taken_at_the_temperature_of_each_response(resumed):
     # The reference is the model itself, for its weights stand still: any divergence would be one of temperature.
     divergence = read_metrics(resumed)["actor/kl_loss"]
-    assert len(divergence) == 6 and divergence.abs().max() < 1e-9
+    assert len(divergence) == len(STEPS) and divergence.abs().max() < 1e-9
 
 
 def test_in_flight_groups_are_counted_once_over_the_resume(resumed):
     saved = PromptTracker(SCHEDULE)
-    extra = load_state(saved, resumed / "global_step_6" / "erpo", accept_changed_data=True)
+    extra = load_state(saved, resumed / "global_step_7" / "erpo", accept_changed_data=True)
     groups = read_groups(resumed)
     # Every observed group was trained on, or waits for the next step.
     assert saved.frame()["visits"].sum() == len(groups) + len(extra["waiting_groups"])
     assert extra["totals"]["groups"] == len(groups)
+
+
+def test_the_run_ends_and_is_saved_at_the_step_nearest_to_its_token_budget(resumed):
+    # Checkpoints are due every second step; the seventh has one because it was known to be the last.
+    assert read_metrics(resumed)["erpo/generated/tokens"].tolist() == [step * 8 * 4 * 16 for step in STEPS]
+    assert (resumed / "latest_checkpointed_iteration.txt").read_text() == "7"

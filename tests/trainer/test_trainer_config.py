@@ -29,7 +29,7 @@ from erpo.tracker import TrackerConfig, TrackerError
 from erpo.trainer import checks
 from erpo.trainer.checks import check_data_files, check_settings
 from erpo.trainer.config import ConfigError, ErpoConfig
-from erpo.trainer.trainer import _check_rows
+from erpo.trainer.rows import check_rows
 from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
@@ -132,6 +132,8 @@ BAD_SETTINGS = [
     ("erpo", ["erpo.accuracy.tolerance=-1"], "erpo.accuracy.tolerance is -1"),
     ("erpo", ["erpo.samples.every=-1"], "erpo.samples.every is -1"),
     ("erpo", ["erpo.samples.groups=0"], "erpo.samples.every=0"),
+    ("erpo", ["erpo.token_budget=0"], "erpo.token_budget is 0"),
+    ("erpo", ["erpo.token_budget=1e6"], "erpo.token_budget is 1000000.0; it must be of type"),
     ("erpo", ["erpo.poll_interval=0"], "erpo.poll_interval is 0"),
     ("erpo", ["erpo.poll_interval=often"], "must be of type"),
     ("erpo", ["trainer.use_v1=false"], "set trainer.use_v1=true"),
@@ -173,7 +175,7 @@ def test_a_data_file_that_does_not_exist_is_named(cpu_config, tmp_path):
 
 def test_a_group_size_of_the_prompts_own_is_refused():
     with pytest.raises(ConfigError, match="column __rollout_n__"):
-        _check_rows([{"raw_prompt": [{"role": "user", "content": "1+1="}], "__rollout_n__": 16}])
+        check_rows([{"raw_prompt": [{"role": "user", "content": "1+1="}], "__rollout_n__": 16}])
 
 
 @pytest.mark.parametrize("error", [ConfigError("no such setting"), TrackerError("a collision")])

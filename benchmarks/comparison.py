@@ -1,0 +1,147 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The methods side by side through the real trainer: ``python -m benchmarks.comparison run --out DIR``.
+
+Every run ends at the same number of generated tokens and is a folder of its own; a comparison that was stopped goes on
+where it was. ``python -m benchmarks.comparison results DIR --out FOLDER`` writes tables and figures.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+from benchmarks.comparison_results import EVALUATIONS_FILE, write_results
+from erpo.arithmetic.sampling import group_accuracies
+from erpo.arithmetic.task import make_pools
+from erpo.runs.metrics_log import read_metrics
+
+TOKEN_BUDGET = 125_000
+TEST_PROMPTS = 256
+SAMPLES = 8
+MODEL = "actor/huggingface"
+
+METHODS = {
+    "grpo": ["method=grpo"],
+    "grpo_hot": ["method=grpo_hot"],
+    "dapo": ["method=dapo"],
+    "ra": ["method=ra"],
+    "erpo": ["method=erpo"],
+    "erpo_without_ra": ["method=erpo", "erpo.ra.enable=false"],
+    "erpo_band": ["method=erpo_band"],
+}
+# What the settings of the temperature rules change, the others as in METHODS.
+SWEEP = {
+    "grpo_hot_t1.2": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.2"],
+    "grpo_hot_t1.6": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.6"],
+    "grpo_hot_t1.8": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.8"],
+    "erpo_dt0.05_tmax1.2": ["method=erpo", "erpo.schedule.linear.dt=0.05", "erpo.schedule.linear.t_max=1.2"],
+    "erpo_dt0.1_tmax1.5": ["method=erpo", "erpo.schedule.linear.dt=0.1", "erpo.schedule.linear.t_max=1.5"],
+    "erpo_dt0.5_tmax2": ["method=erpo", "erpo.schedule.linear.dt=0.5"],
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of the comparison: a method with a seed, in a folder."""
+
+    method: str
+    seed: int
+    folder: Path
+
+    def command(self) -> list[str]:
+        """The command that starts the run, or goes on with it."""
+        return [
+            *(sys.executable, "-m", "recipe.erpo.main_erpo", "experiment=cpu_arithmetic"),
+            *{**METHODS, **SWEEP}[self.method],
+            f"data.seed={self.seed}",
+            f"actor_rollout_ref.rollout.seed={self.seed}",
+            f"erpo.token_budget={TOKEN_BUDGET}",
+            "trainer.total_training_steps=200",
+            f"trainer.default_local_dir={self.folder}",
+            # Checkpoints are evaluated afterwards, which takes a tenth of the time of verl's validation.
+            "trainer.val_before_train=false",
+            "trainer.test_freq=-1",
+            "trainer.save_freq=8",
+            "trainer.max_actor_ckpt_to_keep=null",
+            "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
+        ]
+
+    def run(self) -> None:
+        """Train and evaluate, unless both are done."""
+        if (self.folder / EVALUATIONS_FILE).exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "output.log").open("a") as log:
+            code = subprocess.run(self.command(), stdout=log, stderr=subprocess.STDOUT).returncode
+        if code:
+            raise RuntimeError(f"the run failed; see {log.name}")
+        evaluations = _evaluate(self.folder)
+        evaluations.to_csv(self.folder / EVALUATIONS_FILE, index=False)
+
+
+def _evaluate(run_folder: Path) -> pd.DataFrame:
+    """Held-out accuracy of all checkpoints of a run: step, generated tokens, mean@8 and pass@8."""
+    torch.set_num_threads(1)
+    test = make_pools(1, TEST_PROMPTS, 1).test
+    tokens = read_metrics(run_folder)["erpo/generated/tokens"]
+    rows = []
+    for checkpoint in sorted(run_folder.glob("global_step_*"), key=lambda path: int(path.name.split("_")[-1])):
+        step = int(checkpoint.name.split("_")[-1])
+        model = Qwen2ForCausalLM.from_pretrained(checkpoint / MODEL, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint / MODEL)
+        scores = pd.Series(group_accuracies(model, tokenizer, test, SAMPLES, temperature=1.0, seed=0))
+        rows.append(
+            {"step": step, "tokens": tokens[step], "mean_at_8": scores.mean(), "pass_at_8": (scores > 0).mean()}
+        )
+    return pd.DataFrame(rows)
+
+
+def run_all(out: Path, methods: Sequence[str], seeds: Sequence[int], parallel: int) -> None:
+    """Run every method with every seed, seed by seed, so that what is done of it is balanced."""
+    trainings = [Training(method, seed, out / f"{method}-seed{seed}") for seed in seeds for method in methods]
+    with ThreadPoolExecutor(parallel) as pool:
+        list(tqdm(pool.map(Training.run, trainings), total=len(trainings), desc="runs", unit="run"))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="comparison", description="Compare the methods through the real trainer.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and evaluate, or go on with it")
+    run.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    run.add_argument("--methods", nargs="+", choices=[*METHODS, *SWEEP], default=list(METHODS), metavar="METHOD")
+    run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    run.add_argument("--parallel", type=int, default=1, help="runs at a time")
+    results = commands.add_parser("results", help="write tables and figures")
+    results.add_argument("runs", type=Path)
+    results.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    if options.command == "run":
+        run_all(options.out.absolute(), options.methods, options.seeds, options.parallel)
+    else:
+        parts = {"comparison": list(METHODS), "sweep": ["grpo", "grpo_hot", "erpo", *SWEEP]}
+        write_results(options.runs, options.out, TOKEN_BUDGET, parts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Many runs of the research loop: ``python -m benchmarks.research.study NAME --out FILE.csv [--workers N]``.
+
+A study that was stopped goes on where it was. Each seed has training prompts of its own, and seeds take turns at three
+base checkpoints with a test set each, so that the luck of all of them is in the spread of the paired differences.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+from benchmarks.research.loop import Arm, LoopConfig, run
+from erpo.arithmetic.prepare import VALIDATION_PROMPTS, PrepareConfig, prepare
+from erpo.arithmetic.task import make_pools
+from erpo.arithmetic.warmup import WarmupConfig
+from erpo.tracker import Outcome
+
+BASES = 3
+POOL = 128
+TEST = 256
+# Training prompts for as many seeds are kept out of the warm-up.
+SEEDS = 18
+LEARNING_RATES = (2e-4, 1e-4, 4e-4)
+
+
+def constant(temperature: float) -> dict[str, Any]:
+    """Settings of the constant schedule."""
+    return {"name": "constant", "constant": {"temperature": temperature}}
+
+
+def _linear(t_base: float = 1.0, dt: float = 0.2, t_max: float = 2.0) -> dict[str, Any]:
+    return {"name": "linear", "linear": {"t_base": t_base, "dt": dt, "t_max": t_max}}
+
+
+_ALL_WRONG = (Outcome.ALL_WRONG,)
+_BAND = {"name": "band", "band": {"dt": 0.2, "t_max": 2.0}}
+_PREDICTIVE = {"name": "predictive", "predictive": {"t_max": 2.0}}
+ARMS = {
+    arm.name: arm
+    for arm in [
+        Arm("grpo"),
+        *(Arm(f"constant {temperature}", constant(temperature)) for temperature in (1.2, 1.4, 1.6, 1.8)),
+        Arm("dapo", drop=(Outcome.ALL_CORRECT, Outcome.ALL_WRONG)),
+        Arm("ra", ra=True),
+        Arm("erpo", _linear(), ra=True, drop=_ALL_WRONG),
+        Arm("erpo without RA", _linear(), drop=_ALL_WRONG),
+        Arm("erpo_band", _BAND, ra=True, drop=_ALL_WRONG),
+        Arm("predictive", _PREDICTIVE),
+        Arm("linear from 1.4", _linear(t_base=1.4, t_max=2.2)),
+        Arm("rise 1.2 to 1.8", rise=(1.2, 1.8)),
+    ]
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: an arm at a learning rate with a seed."""
+
+    arm: str
+    learning_rate: float
+    seed: int
+
+    @property
+    def base(self) -> int:
+        """Number of the base checkpoint and its test set."""
+        return self.seed % BASES
+
+
+def cases_of(study: str) -> list[Case]:
+    """The runs of a study, in an order in which what is done of it is balanced."""
+    if study == "tuning":
+        return [Case(arm, rate, seed) for rate in LEARNING_RATES for seed in (15, 16, 17) for arm in ARMS]
+    raise ValueError(f"no study {study!r}")
+
+
+def run_case(case: Case, config: LoopConfig, bases: Path) -> list[dict[str, Any]]:
+    """Train once; one row for each evaluation, with what was generated since the one before."""
+    torch.set_num_threads(1)
+    folder = bases / f"base{case.base}"
+    prepare(folder, _settings(case.base))
+    pools = make_pools(SEEDS * POOL, BASES * TEST, VALIDATION_PROMPTS)
+    train = pools.train[case.seed * POOL :][:POOL]
+    test = pools.test[case.base * TEST :][:TEST]
+    model = Qwen2ForCausalLM.from_pretrained(folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    arm = replace(ARMS[case.arm], learning_rate=case.learning_rate)
+    evaluations, groups = run(arm, model, tokenizer, train, test, config, case.seed)
+    return [{**asdict(case), **row} for row in _rows(evaluations, pd.DataFrame(groups))]
+
+
+def _rows(evaluations: Sequence[dict[str, Any]], groups: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    spent = groups["tokens"].cumsum()
+    before = 0
+    for evaluation in evaluations:
+        since = groups[(spent > before) & (spent <= evaluation["tokens"])]
+        shares = {kind: float((since["outcome"] == kind).mean()) for kind in ("all_correct", "mixed", "all_wrong")}
+        yield {
+            **evaluation,
+            "groups": len(since),
+            **shares,
+            "temperature": since["temperature"].mean(),
+            "steps": groups.loc[spent <= evaluation["tokens"], "step"].max(),
+        }
+        before = evaluation["tokens"]
+
+
+def _settings(base: int) -> PrepareConfig:
+    return PrepareConfig(train_prompts=SEEDS * POOL, test_prompts=BASES * TEST, warmup=WarmupConfig(seed=base))
+
+
+def main() -> None:
+    """Command line."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser = argparse.ArgumentParser(prog="study", description="Run a study of the research loop, or go on with it.")
+    parser.add_argument("study", choices=["tuning"])
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; the runs in it are not run again")
+    parser.add_argument("--bases", type=Path, default=cache / "erpo" / "research", help="folder of base checkpoints")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    done: set[Case] = set()
+    if options.out.exists():
+        columns = ["arm", "learning_rate", "seed"]
+        done = {Case(*values) for values in pd.read_csv(options.out)[columns].itertuples(index=False)}
+    cases = [case for case in cases_of(options.study) if case not in done]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run_case, case, LoopConfig(budget=125_000), options.bases) for case in cases]
+        for future in tqdm(as_completed(futures), total=len(futures), desc=options.study, unit="run"):
+            table = pd.DataFrame(future.result())
+            table.to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+
+
+if __name__ == "__main__":
+    main()

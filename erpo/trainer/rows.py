@@ -1,0 +1,45 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What the trainer reads of data rows: which prompts they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tensordict import TensorDict
+from tqdm import tqdm
+
+from erpo.tracker import DataSummary, check_prompts
+from erpo.trainer.config import ConfigError
+
+
+def rows_of(batch: TensorDict) -> list[dict[str, Any]]:
+    """The columns of a dispatched batch that name its prompts, row by row."""
+    names = [name for name in ("raw_prompt", "data_source", "extra_info") if name in batch.keys()]  # noqa: SIM118
+    columns = {name: [getattr(value, "data", value) for value in list(batch.get(name))] for name in names}
+    return [{name: column[i] for name, column in columns.items()} for i in range(len(batch))]
+
+
+def check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:
+    """Identify the prompts of the training data; what cannot be trained on is an error that names it."""
+    if "__rollout_n__" in dataset[0]:
+        raise ConfigError(
+            "the data hold a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop it"
+        )
+    rows = tqdm(range(len(dataset)), desc="Checking prompts", leave=False)
+    return check_prompts(_identity(dataset[i]) for i in rows)
+
+
+def _identity(row: dict[str, Any]) -> tuple[str, Any, Any]:
+    """What :func:`erpo.tracker.check_prompts` wants to know of a dataset row."""
+    return str(row.get("data_source", "")), row["raw_prompt"], (row.get("extra_info") or {}).get("prompt_id")

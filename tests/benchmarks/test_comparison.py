@@ -1,0 +1,124 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The comparison of methods: what its tables say of runs whose numbers are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from benchmarks.comparison import METHODS, SWEEP, Training
+from benchmarks.comparison_results import accuracy_table, at_shares, collect, interval, paired, write_results
+from benchmarks.research.study import ARMS, BASES, LEARNING_RATES, SEEDS, cases_of
+from erpo.runs.group_log import GroupLog
+from erpo.trainer.checks import check_settings
+from recipe.erpo.main_erpo import CONFIG_FOLDER
+
+BUDGET = 4000
+# Held-out accuracy at 1,000 and at 4,000 tokens.
+RUNS = {("grpo", 0): (0.50, 0.56), ("grpo", 1): (0.52, 0.60), ("erpo", 0): (0.50, 0.59), ("erpo", 1): (0.51, 0.61)}
+
+
+def group(step, outcome, temperature, dropped=False):
+    return {
+        "step": step,
+        "key": "00" * 16,
+        "temperature": temperature,
+        "n": 2,
+        "correct": 1,
+        "accuracy": 0.5,
+        "lengths": [200, 300],
+        "truncated": 0,
+        "outcome": outcome,
+        "revived": outcome == "mixed",
+        "dropped": dropped,
+        "entropy": 0.1,
+        "probs_diff_mean": 0.0,
+        "probs_diff_max": 0.0,
+    }
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for (method, seed), accuracies in RUNS.items():
+        folder = tmp_path / f"{method}-seed{seed}"
+        log = GroupLog(folder)
+        for step in range(1, 5):
+            kind = "mixed" if step < 4 else "all_correct"
+            log.write(step, [group(step, kind, 1.0), group(step, "all_wrong", 1.4, dropped=True)])
+        held_out = pd.DataFrame({"step": [1, 4], "tokens": [1000, 4000], "mean_at_8": accuracies, "pass_at_8": 0.8})
+        held_out.to_csv(folder / "held_out.csv", index=False)
+    (tmp_path / "dapo-seed0").mkdir()  # not finished
+    return tmp_path
+
+
+def test_curves_go_over_tokens(runs):
+    checkpoints, _ = collect(runs, BUDGET)
+    values = at_shares(checkpoints, BUDGET, "mean_at_8")
+    assert values.loc[("grpo", 0)].tolist() == pytest.approx([0.50, 0.52, 0.54, 0.56])
+
+
+def test_groups_are_counted_by_quarter_of_the_budget(runs):
+    _, groups = collect(runs, BUDGET)
+    of_run = groups[(groups["method"] == "erpo") & (groups["seed"] == 1)]
+    assert of_run["quarter"].tolist() == [1, 2, 3, 4]
+    assert of_run["mixed"].tolist() == [1, 1, 1, 0] and of_run["all_correct"].tolist() == [0, 0, 0, 1]
+    assert of_run["dropped"].tolist() == [1] * 4 and of_run["tokens"].tolist() == [1000] * 4
+    assert of_run["temperature_mean"].tolist() == pytest.approx([1.2] * 4)
+
+
+def test_differences_are_paired_by_seed(runs):
+    checkpoints, _ = collect(runs, BUDGET)
+    values = at_shares(checkpoints, BUDGET, "mean_at_8")[4]
+    assert paired(values, "erpo", "grpo").tolist() == pytest.approx([0.03, 0.01])
+    # Two seeds: t(0.975, 1) = 12.71, standard error of (3, 1) points = 1.
+    assert interval(paired(values, "erpo", "grpo")) == "+2.0 ± 12.7"
+    assert interval(values["erpo"][:0]) == "-" and interval(pd.Series([0.01])) == "+1.0 (one seed)"
+    table = accuracy_table(checkpoints, BUDGET, ["grpo", "erpo"]).set_index("method")
+    assert table.loc["erpo", "end - grpo"] == "+2.0 ± 12.7" and table.loc["grpo", "end - grpo"] == "-"
+
+
+def test_results_leave_out_what_is_not_finished(runs, tmp_path):
+    write_results(runs, tmp_path / "out", BUDGET, {"comparison": list(METHODS), "sweep": list(SWEEP)})
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "checkpoints.csv",
+        "comparison.md",
+        "comparison.png",
+        "groups.csv",
+    ]
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    # Of eight groups four are all-wrong; three mixed ones in 4,000 tokens.
+    assert "dapo" not in text and "| 37.5%" in text and "| 0.75 " in text
+
+
+def test_no_finished_run_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        collect(tmp_path, BUDGET)
+
+
+@pytest.mark.parametrize("method", [*METHODS, *SWEEP])
+def test_settings_of_a_training_are_accepted(tmp_path, method):
+    overrides = Training(method, 3, tmp_path).command()[3:]
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = compose("erpo_trainer", overrides=overrides)
+    assert check_settings(config).token_budget == 125_000
+    assert config.data.seed == config.actor_rollout_ref.rollout.seed == 3
+
+
+def test_cases_of_a_study_are_balanced_and_no_seed_is_used_for_two_things():
+    tuning = cases_of("tuning")
+    assert len(tuning) == len(set(tuning)) == len(ARMS) * len(LEARNING_RATES) * BASES
+    assert {case.base for case in tuning} == set(range(BASES))
+    assert max(case.seed for case in tuning) < SEEDS
+    assert np.unique([case.seed for case in tuning], return_counts=True)[1].tolist() == [39, 39, 39]
