@@ -69,6 +69,7 @@ class LoopConfig:
         ramp: Steps over which the learning rate rises.
         evaluations: Evaluations on the test prompts, evenly over the budget, beside the one before training.
         test_samples: Responses to each test prompt.
+        max_tokens: A response is cut after as many tokens.
     """
 
     prompts: int = 16
@@ -77,6 +78,7 @@ class LoopConfig:
     ramp: int = 5
     evaluations: int = 4
     test_samples: int = 8
+    max_tokens: int = MAX_RESPONSE_TOKENS
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,7 @@ def roll_out(
     n: int,
     temperatures: np.ndarray,
     generator: torch.Generator,
+    max_tokens: int = MAX_RESPONSE_TOKENS,
 ) -> Rollout:
     """Samples n responses to each problem at the temperature of its prompt, shape (len(problems),)."""
     prompts = [problem.prompt for problem in problems for _ in range(n)]
@@ -120,7 +123,7 @@ def roll_out(
     prompt_length, eos = tokens.shape[1], tokenizer.eos_token_id
     cache, new = None, tokens
     finished = torch.zeros(len(tokens), dtype=torch.bool)
-    for _ in range(MAX_RESPONSE_TOKENS):
+    for _ in range(max_tokens):
         positions = (attended.long().cumsum(1) - 1).clamp(min=0)[:, -new.shape[1] :]
         output = model(
             input_ids=new,
@@ -143,7 +146,10 @@ def roll_out(
     is_response[:, :prompt_length] = False
     texts = tokenizer.batch_decode(tokens[:, prompt_length:], skip_special_tokens=True)
     answers = [problem.answer for problem in problems for _ in range(n)]
-    accuracies = [compute_score("", text, answer)["acc"] for text, answer in zip(texts, answers, strict=True)]
+    accuracies = [
+        compute_score("", text, answer, max_characters=max_tokens - 1)["acc"]
+        for text, answer in zip(texts, answers, strict=True)
+    ]
     return Rollout(tokens, attended, is_response, row_temperatures, np.array(accuracies))
 
 
@@ -210,7 +216,7 @@ def run(
             problems = stream.take(missing)
             keys = keys_array([prompt_key("arithmetic", problem.prompt) for problem in problems])
             temperatures = _temperatures(arm, tracker, keys, tokens / config.budget)
-            rollout = roll_out(model, tokenizer, problems, config.n, temperatures, generator)
+            rollout = roll_out(model, tokenizer, problems, config.n, temperatures, generator, config.max_tokens)
             outcomes = _observe(tracker, keys, problems, rollout, temperatures, step)
             lengths = rollout.is_response.sum(1).numpy().reshape(-1, config.n).sum(1)
             tokens += int(lengths.sum())
@@ -308,5 +314,7 @@ def _evaluate(
     seed: int,
     tokens: int,
 ) -> dict[str, Any]:
-    accuracies = np.array(group_accuracies(model, tokenizer, test, config.test_samples, temperature=1.0, seed=seed))
+    accuracies = np.array(
+        group_accuracies(model, tokenizer, test, config.test_samples, 1.0, seed, max_tokens=config.max_tokens)
+    )
     return {"tokens": tokens, "accuracy": float(accuracies.mean()), "pass_at_n": float((accuracies > 0).mean())}

@@ -24,7 +24,12 @@ MAX_RESPONSE_CHARACTERS = 30
 
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any] | None = None, **kwargs: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict[str, Any] | None = None,
+    max_characters: int = MAX_RESPONSE_CHARACTERS,
+    **kwargs: Any,
 ) -> dict[str, float]:
     """Scores a response 1 if the text after its last `=` is exactly the two-digit answer, else 0.
 
@@ -41,11 +46,12 @@ def compute_score(
         solution_str: Decoded response, without the prompt and without special tokens.
         ground_truth: The two digits of the final value.
         extra_info: Unused; part of verl's signature.
+        max_characters: Length of the longest right response.
         **kwargs: Unused; verl passes further arguments when it runs a reward model.
 
     Returns:
         `score` and `acc`, both 0.0 or 1.0.
     """
     _, equals, answer = solution_str.rpartition("=")
-    right = bool(equals) and answer == ground_truth and len(solution_str) <= MAX_RESPONSE_CHARACTERS
+    right = bool(equals) and answer == ground_truth and len(solution_str) <= max_characters
     return {"score": float(right), "acc": float(right)}

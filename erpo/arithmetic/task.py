@@ -19,7 +19,7 @@ is the text after the last `=`.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 MODULUS = 100
@@ -94,8 +94,10 @@ def draw_problem(generator: random.Random, operations: int) -> Problem:
     return Problem(start, steps)
 
 
-def distinct_problems(seed: int, count: int, exclude: Collection[str] = ()) -> list[Problem]:
-    """Draws a pool of chains with pairwise different prompts; k cycles 2, 3, 4, 5, 6.
+def distinct_problems(
+    seed: int, count: int, exclude: Collection[str] = (), operations: Sequence[int] = OPERATION_COUNTS
+) -> list[Problem]:
+    """Draws a pool of chains with pairwise different prompts; k cycles through `operations`.
 
     A smaller pool of the same seed and exclusion is a prefix of a larger one.
 
@@ -103,6 +105,7 @@ def distinct_problems(seed: int, count: int, exclude: Collection[str] = ()) -> l
         seed: Seed of the pool.
         count: Number of chains.
         exclude: Prompts that may not occur in the pool.
+        operations: Numbers of operations, at least 2.
 
     Raises:
         ValueError: If `count` is not positive, or exceeds what distinct short prompts allow.
@@ -117,7 +120,7 @@ def distinct_problems(seed: int, count: int, exclude: Collection[str] = ()) -> l
     seen = set(exclude)
     problems: list[Problem] = []
     while len(problems) < count:
-        problem = draw_problem(generator, OPERATION_COUNTS[len(problems) % len(OPERATION_COUNTS)])
+        problem = draw_problem(generator, operations[len(problems) % len(operations)])
         if problem.prompt not in seen:
             seen.add(problem.prompt)
             problems.append(problem)

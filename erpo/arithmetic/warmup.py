@@ -77,6 +77,7 @@ def warm_up(
     validation: Sequence[Problem],
     exclude: Collection[str],
     config: WarmupConfig,
+    operations: Sequence[int] = OPERATION_COUNTS,
 ) -> WarmupResult:
     """Trains the model in place with next-token steps on fresh worked answers, until it reaches the target accuracy.
 
@@ -88,6 +89,7 @@ def warm_up(
         validation: Problems that decide when to stop.
         exclude: Prompts that may not occur in the data; should contain every pool, `validation` included.
         config: Settings.
+        operations: Numbers of operations of the problems trained on.
 
     Raises:
         RuntimeError: If `max_steps` steps do not reach the target accuracy.
@@ -96,7 +98,8 @@ def warm_up(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RAMP_STEPS))
-    problems = training_problems(config.seed, exclude)
+    problems = training_problems(config.seed, exclude, operations)
+    max_tokens = 5 * max(operations) + 1  # see erpo.arithmetic.task
     accuracy = 0.0
     model.train()
     interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a file would fill with lines
@@ -109,7 +112,9 @@ def warm_up(
             schedule.step()
             progress.update()
             if step % config.evaluate_every == 0 or step == config.max_steps:
-                scores = group_accuracies(model, tokenizer, validation, samples=1, temperature=1.0, seed=config.seed)
+                scores = group_accuracies(
+                    model, tokenizer, validation, 1, temperature=1.0, seed=config.seed, max_tokens=max_tokens
+                )
                 accuracy = sum(scores) / len(scores)
                 progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
                 if accuracy >= config.target_accuracy:
@@ -140,11 +145,13 @@ def _accumulate_gradients(
     return total
 
 
-def training_problems(seed: int, exclude: Collection[str]) -> Iterator[Problem]:
+def training_problems(
+    seed: int, exclude: Collection[str], operations: Sequence[int] = OPERATION_COUNTS
+) -> Iterator[Problem]:
     """Yields problems without end, k uniform, none with a prompt in `exclude`."""
     generator = random.Random(seed)
     while True:
-        problem = draw_problem(generator, generator.choice(OPERATION_COUNTS))
+        problem = draw_problem(generator, generator.choice(operations))
         if problem.prompt not in exclude:
             yield problem
 

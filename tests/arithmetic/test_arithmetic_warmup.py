@@ -35,7 +35,7 @@ def trained() -> Qwen2ForCausalLM:
     """A model that has seen nothing but two problems."""
     model = build_model(TOKENIZER, seed=0)
 
-    def two_problems(seed: int, exclude: object) -> Iterator[Problem]:
+    def two_problems(seed: int, exclude: object, operations: object) -> Iterator[Problem]:
         while True:
             yield from MEMORISED
 
