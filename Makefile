@@ -48,7 +48,7 @@ format: $(STAMP) ## Let ruff format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure and compare the ratios with the committed ones
+bench: $(STAMP) ## Measure and compare the ratios with the committed ones (about 40 minutes)
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
 

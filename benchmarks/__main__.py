@@ -23,9 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import log_probs, tracker
+from benchmarks import log_probs, overhead, startup, tracker
 
-BENCHMARKS = {"tracker": tracker.measure, "log_probs": log_probs.measure}
+BENCHMARKS = {
+    "tracker": tracker.measure,
+    "log_probs": log_probs.measure,
+    "startup": startup.measure,
+    "overhead": overhead.measure,
+}
 COMMITTED = Path(__file__).parent / "results" / "cpu.json"
 # A ratio may be worse than the committed one by this factor: two cores shared with others are noisy.
 TOLERANCE = 1.25

@@ -52,7 +52,7 @@ METHODS = {
 # What the settings of the temperature rules change, the others as in METHODS.
 SWEEP = {
     "grpo_hot_t1.2": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.2"],
-    "grpo_hot_t1.6": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.6"],
+    "grpo_hot_t1.4": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.4"],
     "grpo_hot_t1.8": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.8"],
     "erpo_dt0.05_tmax1.2": ["method=erpo", "erpo.schedule.linear.dt=0.05", "erpo.schedule.linear.t_max=1.2"],
     "erpo_dt0.1_tmax1.5": ["method=erpo", "erpo.schedule.linear.dt=0.1", "erpo.schedule.linear.t_max=1.5"],

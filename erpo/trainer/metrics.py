@@ -134,12 +134,13 @@ def log_prob_metrics(data: TensorDict, groups: Sequence[Group], base_temperature
         log p_rollout - log p_train, an estimate of KL(rollout || train) in nats per token.
     """
     raised = is_raised(np.array([group.temperature for group in groups]), base_temperature)
+    columns = [_by_response(data, name) for name in ("old_log_probs", "rollout_log_probs")]
     metrics: dict[str, float] = {}
     for name, selected in (("raised", raised), ("base", ~raised)):
         rows = np.flatnonzero(selected)
         if not rows.size:
             continue
-        old, rollout = _tokens(data, "old_log_probs", rows), _tokens(data, "rollout_log_probs", rows)
+        old, rollout = (torch.cat([column[row] for row in rows]) for column in columns)
         difference = (old.exp() - rollout.exp()).abs()
         metrics[f"erpo/{name}/probs_diff_max"] = float(difference.max())
         metrics[f"erpo/{name}/probs_diff_mean"] = float(difference.mean())
@@ -157,19 +158,24 @@ def describe_groups(data: TensorDict, groups: Sequence[Group]) -> None:
     rows_of: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         rows_of.setdefault(group.uid, []).append(row)
+    names = [name for name in ("old_log_probs", "rollout_log_probs", "entropy") if name in data]
+    columns = {name: _by_response(data, name) for name in names}
     for rows in rows_of.values():
-        group, own = groups[rows[0]], np.array(rows)
-        old, rollout = _tokens(data, "old_log_probs", own), _tokens(data, "rollout_log_probs", own)
-        difference = (old.exp() - rollout.exp()).abs()
+        group = groups[rows[0]]
+        tokens = {name: torch.cat([column[row] for row in rows]) for name, column in columns.items()}
+        difference = (tokens["old_log_probs"].exp() - tokens["rollout_log_probs"].exp()).abs()
         group.probs_diff_mean, group.probs_diff_max = float(difference.mean()), float(difference.max())
-        if "entropy" in data:
-            group.entropy = float(_tokens(data, "entropy", own).mean())
+        if "entropy" in tokens:
+            group.entropy = float(tokens["entropy"].mean())
 
 
-def _tokens(data: TensorDict, name: str, rows: NDArray[np.int64]) -> torch.Tensor:
-    """The values of a column at the response tokens of some rows, one after another, (tokens,) in float64."""
-    values, masks = data[name].unbind(), data["response_mask"].unbind()
-    return torch.cat([values[row][masks[row].bool()] for row in rows]).double()
+def _by_response(data: TensorDict, name: str) -> list[torch.Tensor]:
+    """The values of a column at each response's tokens, float64.
+
+    To be called once for a batch: taking a nested tensor apart takes time in proportion to the batch.
+    """
+    pairs = zip(data[name].unbind(), data["response_mask"].unbind(), strict=True)
+    return [values[mask.bool()].double() for values, mask in pairs]
 
 
 def step_line(metrics: Mapping[str, Any], step: int, total_steps: int) -> str:

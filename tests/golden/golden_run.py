@@ -1,0 +1,163 @@
+# Copyright 2026 The ERPO authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The golden run: its settings, and its files as verl and as this folder keep them.
+
+Four steps were recorded of ``method=erpo`` on an untrained model: temperatures from 1.0 to the cap in one batch,
+all-correct groups with RA's advantage (with its decay at the cap), mixed and all-wrong groups. vLLM's sampling depends
+on the order in which requests arrive, so a replay reads the recorded rollouts, by verl's own ``skip.rollout_tq``, and
+repeats everything after them. A fifth step is sampled anew, because only that shows the temperatures that the tracker
+hands out.
+
+No group is dropped: verl records the batch that was sampled, so that dropped groups would be missing from a replay.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from verl.utils import tensordict_utils as tu
+
+from erpo.arithmetic.model import build_model, build_tokenizer
+from erpo.runs import read_groups, read_metrics
+
+# The tests are no package: site-packages has one of this name, verl's.
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
+from e2e_runs import small_run, start
+
+RECORDED = 4
+ROLLOUTS = Path(__file__).with_name("rollouts.parquet")
+GROUPS = Path(__file__).with_name("groups.csv")
+METRICS = Path(__file__).with_name("metrics.json")
+
+KINDS = ["right"] * 3 + ["wrong"] + ["mixed"] * 4  # what the scripted reward makes of a prompt
+SETTINGS = [
+    "method=erpo",
+    "erpo.schedule.linear.dt=0.25",
+    "erpo.schedule.linear.t_max=1.5",
+    "erpo.ra.cap_decay=0.5",
+    "erpo.groups.drop=[]",
+    "algorithm.filter_groups.enable=false",
+    "actor_rollout_ref.actor.optim.lr=1.0e-3",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
+    f"trainer.total_training_steps={RECORDED + 1}",
+    "trainer.save_freq=-1",
+    "skip.rollout_tq.enable=true",
+    f"skip.rollout_tq.steps={list(range(1, RECORDED + 1))}",
+]
+# verl's name for the folder of rollouts of these settings.
+DUMP_FOLDER = "erpo_cpu_arithmetic/GBS8_N4_in32_out16"
+
+
+def prepare(folder: Path) -> list[float]:
+    """Write the model and the prompts; two sums over all weights, which tell other weights from these."""
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, seed=0)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    rows = [
+        {
+            "data_source": "golden",
+            "prompt": [{"role": "user", "content": f"{10 + i}+{i + 2}="}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": kind},
+            "extra_info": {"index": i, "prompt_id": f"{kind}-{i}"},
+        }
+        for i, kind in enumerate(KINDS)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "train.parquet")
+    weights = torch.cat([weight.detach().double().flatten() for weight in model.parameters()])
+    places = torch.linspace(0, 1, len(weights), dtype=torch.float64)
+    return [float(weights.abs().sum()), float(weights.abs() @ places)]
+
+
+def run(folder: Path) -> None:
+    """Train in ``folder``, which :func:`prepare` filled; steps with rollouts in ``folder/rollouts`` replay them."""
+    arguments = small_run(folder, folder / "run", *SETTINGS, f"skip.rollout_tq.dump_dir={folder}/rollouts")
+    start(folder / "run.log", "recipe.erpo.main_erpo", arguments).wait()
+
+
+def group_table(folder: Path) -> pd.DataFrame:
+    """The group log of a run, one row per group; what follows from the sampling of the last step is empty."""
+    groups = read_groups(folder / "run").sort_values(["step", "key"], ignore_index=True)
+    # A replay may number the responses of a group differently.
+    groups["lengths"] = [" ".join(map(str, sorted(lengths))) for lengths in groups["lengths"]]
+    sampled_anew = groups["step"] > RECORDED
+    for name in ("correct", "accuracy", "lengths", "truncated", "outcome", "revived", "entropy"):
+        groups[name] = groups[name].astype(object).where(~sampled_anew)
+    return groups
+
+
+def step_metrics(folder: Path) -> dict[str, dict[str, float]]:
+    """The metrics of a run by step; of the last step those that do not depend on its sampling."""
+    metrics = {str(step): row.dropna().to_dict() for step, row in read_metrics(folder / "run").iterrows()}
+    last = str(RECORDED + 1)
+    settled = ("erpo/temperature/mean", "erpo/temperature/max", "erpo/temperature/frac_raised", "actor/lr")
+    metrics[last] = {
+        name: value for name, value in metrics[last].items() if name in settled or name.endswith("probs_diff_max")
+    }
+    return metrics
+
+
+# ---- rollouts: verl's torch file of each step <-> one table of plain values -----------------------------------------
+
+
+def dumps_of(folder: Path) -> list[Path]:
+    """verl's files below ``folder``, one per recorded step."""
+    return sorted(folder.rglob("tq_batch.pt"))
+
+
+def read_dumps(folder: Path) -> pd.DataFrame:
+    """Rollouts as verl wrote them, one row per response; what is neither a number nor a list of them is JSON."""
+    tables = []
+    for path in dumps_of(folder):
+        payload = torch.load(path, weights_only=False)
+        columns: dict[str, Any] = {"key": payload["keys"], "tag": [json.dumps(tag) for tag in payload["tags"]]}
+        columns["step"] = payload["global_steps"]
+        for name, values in sorted(payload["tensordict"].items()):
+            if isinstance(values, torch.Tensor):
+                nested = values.is_nested
+                columns[f"field/{name}"] = [row.numpy() for row in values.unbind()] if nested else values.numpy()
+            else:
+                columns[f"field/{name}"] = [json.dumps(getattr(value, "data", value)) for value in list(values)]
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_dumps(rollouts: pd.DataFrame, folder: Path) -> None:
+    """Inverse of :func:`read_dumps`, where verl looks for the rollouts of these settings."""
+    for step, rows in rollouts.groupby("step"):
+        fields = {name.removeprefix("field/"): _field(rows[name]) for name in rows if name.startswith("field/")}
+        payload = {
+            "tensordict": tu.get_tensordict(fields),
+            "tags": [json.loads(tag) for tag in rows["tag"]],
+            "keys": rows["key"].tolist(),
+            "global_steps": step,
+        }
+        target = folder / DUMP_FOLDER / str(step) / "0"
+        target.mkdir(parents=True)
+        torch.save(payload, target / "tq_batch.pt")
+        (target / "meta.json").write_text(json.dumps({"global_steps": step, "num_trajectories": len(rows)}))
+
+
+def _field(values: pd.Series) -> torch.Tensor | list[Any]:
+    first = values.iloc[0]
+    if isinstance(first, str):
+        return [json.loads(value) for value in values]
+    if isinstance(first, np.ndarray):
+        return torch.nested.as_nested_tensor([torch.tensor(value) for value in values], layout=torch.jagged)
+    return torch.tensor(values.to_numpy())
