@@ -69,9 +69,14 @@ ARMS = {
         Arm("erpo_band", _BAND, ra=True, drop=_ALL_WRONG),
         Arm("predictive", _PREDICTIVE),
         Arm("linear from 1.4", _linear(t_base=1.4, t_max=2.2)),
+        Arm("linear from 1.6", _linear(t_base=1.6, t_max=2.2)),
         Arm("rise 1.2 to 1.8", rise=(1.2, 1.8)),
     ]
 }
+
+
+# Chosen on the seeds of "tuning" before any run of "final".
+FINALISTS = ("grpo", "constant 1.6", "dapo", "erpo", "erpo_band", "linear from 1.6", "rise 1.2 to 1.8")
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,10 @@ class Case:
         return self.seed % BASES
 
 
-def cases_of(study: str) -> list[Case]:
-    """The runs of a study, in an order in which what is done of it is balanced."""
-    if study == "tuning":
-        return [Case(arm, rate, seed) for rate in LEARNING_RATES for seed in (15, 16, 17) for arm in ARMS]
-    raise ValueError(f"no study {study!r}")
+STUDIES = {
+    "tuning": [Case(arm, rate, seed) for rate in LEARNING_RATES for seed in (15, 16, 17) for arm in ARMS],
+    "final": [Case(arm, LEARNING_RATES[0], seed) for seed in range(15) for arm in FINALISTS],
+}
 
 
 def run_case(case: Case, config: LoopConfig, bases: Path) -> list[dict[str, Any]]:
@@ -134,7 +138,7 @@ def main() -> None:
     """Command line."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     parser = argparse.ArgumentParser(prog="study", description="Run a study of the research loop, or go on with it.")
-    parser.add_argument("study", choices=["tuning"])
+    parser.add_argument("study", choices=list(STUDIES))
     parser.add_argument("--out", type=Path, required=True, help="CSV file; the runs in it are not run again")
     parser.add_argument("--bases", type=Path, default=cache / "erpo" / "research", help="folder of base checkpoints")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -143,7 +147,7 @@ def main() -> None:
     if options.out.exists():
         columns = ["arm", "learning_rate", "seed"]
         done = {Case(*values) for values in pd.read_csv(options.out)[columns].itertuples(index=False)}
-    cases = [case for case in cases_of(options.study) if case not in done]
+    cases = [case for case in STUDIES[options.study] if case not in done]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_case, case, LoopConfig(budget=125_000), options.bases) for case in cases]

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.comparison import METHODS, SWEEP, Training
 from benchmarks.comparison_results import accuracy_table, at_shares, collect, interval, paired, write_results
-from benchmarks.research.study import ARMS, BASES, LEARNING_RATES, SEEDS, cases_of
+from benchmarks.research.study import ARMS, BASES, FINALISTS, LEARNING_RATES, SEEDS, STUDIES
 from erpo.runs.group_log import GroupLog
 from erpo.trainer.checks import check_settings
 from recipe.erpo.main_erpo import CONFIG_FOLDER
@@ -117,8 +117,10 @@ def test_settings_of_a_training_are_accepted(tmp_path, method):
 
 
 def test_cases_of_a_study_are_balanced_and_no_seed_is_used_for_two_things():
-    tuning = cases_of("tuning")
+    tuning, final = STUDIES["tuning"], STUDIES["final"]
     assert len(tuning) == len(set(tuning)) == len(ARMS) * len(LEARNING_RATES) * BASES
-    assert {case.base for case in tuning} == set(range(BASES))
-    assert max(case.seed for case in tuning) < SEEDS
-    assert np.unique([case.seed for case in tuning], return_counts=True)[1].tolist() == [39, 39, 39]
+    assert len(final) == len(set(final)) == len(FINALISTS) * 15
+    for study in (tuning, final):
+        assert np.unique([case.base for case in study], return_counts=True)[1].tolist() == [len(study) / BASES] * BASES
+    assert not {case.seed for case in tuning} & {case.seed for case in final}
+    assert max(case.seed for case in tuning + final) < SEEDS
