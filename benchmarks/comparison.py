@@ -49,14 +49,20 @@ METHODS = {
     "erpo_without_ra": ["method=erpo", "erpo.ra.enable=false"],
     "erpo_band": ["method=erpo_band"],
 }
-# What the settings of the temperature rules change, the others as in METHODS.
-SWEEP = {
-    "grpo_hot_t1.2": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.2"],
-    "grpo_hot_t1.4": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.4"],
-    "grpo_hot_t1.8": ["method=grpo_hot", "erpo.schedule.constant.temperature=1.8"],
-    "erpo_dt0.05_tmax1.2": ["method=erpo", "erpo.schedule.linear.dt=0.05", "erpo.schedule.linear.t_max=1.2"],
-    "erpo_dt0.1_tmax1.5": ["method=erpo", "erpo.schedule.linear.dt=0.1", "erpo.schedule.linear.t_max=1.5"],
-    "erpo_dt0.5_tmax2": ["method=erpo", "erpo.schedule.linear.dt=0.5"],
+CONSTANTS = {
+    f"grpo_hot_t{temperature}": ["method=grpo_hot", f"erpo.schedule.constant.temperature={temperature}"]
+    for temperature in (1.2, 1.4, 1.8)
+}
+STEPS_AND_CAPS = {
+    f"erpo_dt{dt}_tmax{t_max}": ["method=erpo", f"erpo.schedule.linear.dt={dt}", f"erpo.schedule.linear.t_max={t_max}"]
+    for dt, t_max in ((0.05, 1.2), (0.1, 1.5), (0.5, 2.0))
+}
+ALL = {**METHODS, **CONSTANTS, **STEPS_AND_CAPS}
+# Parts of the results.
+PARTS = {
+    "methods": list(METHODS),
+    "constants": ["grpo", *CONSTANTS, "grpo_hot"],
+    "steps_and_caps": ["grpo", *STEPS_AND_CAPS, "erpo"],
 }
 
 
@@ -72,7 +78,7 @@ class Training:
         """The command that starts the run, or goes on with it."""
         return [
             *(sys.executable, "-m", "recipe.erpo.main_erpo", "experiment=cpu_arithmetic"),
-            *{**METHODS, **SWEEP}[self.method],
+            *ALL[self.method],
             f"data.seed={self.seed}",
             f"actor_rollout_ref.rollout.seed={self.seed}",
             f"erpo.token_budget={TOKEN_BUDGET}",
@@ -129,7 +135,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and evaluate, or go on with it")
     run.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    run.add_argument("--methods", nargs="+", choices=[*METHODS, *SWEEP], default=list(METHODS), metavar="METHOD")
+    run.add_argument("--part", choices=PARTS, default="methods", help="default: methods")
     run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     run.add_argument("--parallel", type=int, default=1, help="runs at a time")
     results = commands.add_parser("results", help="write tables and figures")
@@ -137,10 +143,9 @@ def main() -> None:
     results.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "run":
-        run_all(options.out.absolute(), options.methods, options.seeds, options.parallel)
+        run_all(options.out.absolute(), PARTS[options.part], options.seeds, options.parallel)
     else:
-        parts = {"comparison": list(METHODS), "sweep": ["grpo", "grpo_hot", "erpo", *SWEEP]}
-        write_results(options.runs, options.out, TOKEN_BUDGET, parts)
+        write_results(options.runs, options.out, TOKEN_BUDGET, PARTS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from benchmarks.comparison import METHODS, SWEEP, Training
+from benchmarks.comparison import ALL, PARTS, Training
 from benchmarks.comparison_results import accuracy_table, at_shares, collect, interval, paired, write_results
 from benchmarks.research.study import ARMS, BASES, FINALISTS, LEARNING_RATES, SEEDS, STUDIES
 from erpo.runs.group_log import GroupLog
@@ -90,14 +90,14 @@ def test_differences_are_paired_by_seed(runs):
 
 
 def test_results_leave_out_what_is_not_finished(runs, tmp_path):
-    write_results(runs, tmp_path / "out", BUDGET, {"comparison": list(METHODS), "sweep": list(SWEEP)})
+    write_results(runs, tmp_path / "out", BUDGET, {"methods": ["grpo", "dapo", "erpo"], "none": ["dapo"]})
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "checkpoints.csv",
-        "comparison.md",
-        "comparison.png",
         "groups.csv",
+        "methods.md",
+        "methods.png",
     ]
-    text = (tmp_path / "out" / "comparison.md").read_text()
+    text = (tmp_path / "out" / "methods.md").read_text()
     # Of eight groups four are all-wrong; three mixed ones in 4,000 tokens.
     assert "dapo" not in text and "| 37.5%" in text and "| 0.75 " in text
 
@@ -107,7 +107,7 @@ def test_no_finished_run_is_an_error(tmp_path):
         collect(tmp_path, BUDGET)
 
 
-@pytest.mark.parametrize("method", [*METHODS, *SWEEP])
+@pytest.mark.parametrize("method", ALL)
 def test_settings_of_a_training_are_accepted(tmp_path, method):
     overrides = Training(method, 3, tmp_path).command()[3:]
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
@@ -124,3 +124,7 @@ def test_cases_of_a_study_are_balanced_and_no_seed_is_used_for_two_things():
         assert np.unique([case.base for case in study], return_counts=True)[1].tolist() == [len(study) / BASES] * BASES
     assert not {case.seed for case in tuning} & {case.seed for case in final}
     assert max(case.seed for case in tuning + final) < SEEDS
+
+
+def test_every_method_is_in_a_part_of_the_results():
+    assert {method for part in PARTS.values() for method in part} == set(ALL)
