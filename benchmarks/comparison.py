@@ -57,12 +57,17 @@ STEPS_AND_CAPS = {
     f"erpo_dt{dt}_tmax{t_max}": ["method=erpo", f"erpo.schedule.linear.dt={dt}", f"erpo.schedule.linear.t_max={t_max}"]
     for dt, t_max in ((0.05, 1.2), (0.1, 1.5), (0.5, 2.0))
 }
-ALL = {**METHODS, **CONSTANTS, **STEPS_AND_CAPS}
+SMALLER_STEPS = {
+    f"{method}_lr1e-4": [*METHODS[method], "actor_rollout_ref.actor.optim.lr=1.0e-4"]
+    for method in ("grpo", "grpo_hot", "erpo")
+}
+ALL = {**METHODS, **CONSTANTS, **STEPS_AND_CAPS, **SMALLER_STEPS}
 # Parts of the results.
 PARTS = {
     "methods": list(METHODS),
     "constants": ["grpo", *CONSTANTS, "grpo_hot"],
     "steps_and_caps": ["grpo", *STEPS_AND_CAPS, "erpo"],
+    "learning_rates": ["grpo", "grpo_hot", "erpo", *SMALLER_STEPS],
 }
 
 

@@ -42,7 +42,8 @@ POOL = 128
 TEST = 256
 # Training prompts for as many seeds are kept out of the warm-up.
 SEEDS = 18
-LEARNING_RATES = (2e-4, 1e-4, 4e-4)
+# The first is that of the CPU experiment.
+LEARNING_RATES = (2e-4, 1e-4, 5e-5, 4e-4)
 
 
 def constant(temperature: float) -> dict[str, Any]:
@@ -70,6 +71,7 @@ ARMS = {
         Arm("predictive", _PREDICTIVE),
         Arm("linear from 1.4", _linear(t_base=1.4, t_max=2.2)),
         Arm("linear from 1.6", _linear(t_base=1.6, t_max=2.2)),
+        Arm("constant 1.6 with RA", constant(1.6), ra=True),
         Arm("rise 1.2 to 1.8", rise=(1.2, 1.8)),
     ]
 }
