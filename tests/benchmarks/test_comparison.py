@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from benchmarks.comparison import ALL, PARTS, Training
 from benchmarks.comparison_results import accuracy_table, at_shares, collect, interval, paired, write_results
 from benchmarks.research.study import ARMS, BASES, FINALISTS, LEARNING_RATES, SEEDS, STUDIES
+from benchmarks.research.summary import summarize
 from erpo.runs.group_log import GroupLog
 from erpo.trainer.checks import check_settings
 from recipe.erpo.main_erpo import CONFIG_FOLDER
@@ -128,3 +129,19 @@ def test_cases_of_a_study_are_balanced_and_no_seed_is_used_for_two_things():
 
 def test_every_method_is_in_a_part_of_the_results():
     assert {method for part in PARTS.values() for method in part} == set(ALL)
+
+
+def test_summary_of_a_study_pairs_by_seed():
+    rows = [
+        {"arm": arm, "learning_rate": 2e-4, "seed": seed, "tokens": tokens, "accuracy": accuracy, "pass_at_n": 0.8}
+        for arm, gain in (("grpo", 0.0), ("hot", 0.1))
+        for seed in (0, 1)
+        for tokens, accuracy in ((0, 0.9), (10, 0.3 + seed / 10), (20, 0.5 + seed / 10 + gain * (1 + seed)))
+    ]
+    study = pd.DataFrame(rows).assign(mixed=0.5, temperature=1.0)
+    table = summarize(study, [("grpo", 2e-4)]).set_index("arm")
+    assert table.index.tolist() == ["hot", "grpo"]
+    assert table.loc["grpo", ["curve", "end"]].tolist() == ["0.450", "0.550"]
+    # Ends differ by 10 and 20 points, averages of two evaluations by half of it.
+    assert table.loc["hot", "end - grpo 0.0002"].startswith("+15.0 ± 63.5")
+    assert table.loc["hot", "curve - grpo 0.0002"].startswith("+7.5 ± 31.8")
