@@ -33,7 +33,7 @@ from transformers import AutoTokenizer, Qwen2ForCausalLM
 from benchmarks.comparison_results import EVALUATIONS_FILE, write_results
 from erpo.arithmetic.sampling import group_accuracies
 from erpo.arithmetic.task import make_pools
-from erpo.runs.metrics_log import read_metrics
+from erpo.runs import read_groups
 
 TOKEN_BUDGET = 125_000
 TEST_PROMPTS = 256
@@ -114,7 +114,8 @@ def _evaluate(run_folder: Path) -> pd.DataFrame:
     """Held-out accuracy of all checkpoints of a run: step, generated tokens, mean@8 and pass@8."""
     torch.set_num_threads(1)
     test = make_pools(1, TEST_PROMPTS, 1).test
-    tokens = read_metrics(run_folder)["erpo/generated/tokens"]
+    groups = read_groups(run_folder)
+    tokens = groups["lengths"].map(sum).groupby(groups["step"]).sum().cumsum()
     rows = []
     for checkpoint in sorted(run_folder.glob("global_step_*"), key=lambda path: int(path.name.split("_")[-1])):
         step = int(checkpoint.name.split("_")[-1])
