@@ -147,7 +147,9 @@ class Pools:
         return frozenset(problem.prompt for pool in (self.train, self.test, self.validation) for problem in pool)
 
 
-def make_pools(train_prompts: int, test_prompts: int, validation_prompts: int) -> Pools:
+def make_pools(
+    train_prompts: int, test_prompts: int, validation_prompts: int, operations: Sequence[int] = OPERATION_COUNTS
+) -> Pools:
     """Builds the three disjoint pools.
 
     The test pool is drawn first, so its prompts depend on no other size: results on it stay comparable.
@@ -155,9 +157,9 @@ def make_pools(train_prompts: int, test_prompts: int, validation_prompts: int) -
     Raises:
         ValueError: If a size is not positive or there are not enough distinct prompts.
     """
-    test = distinct_problems(TEST_SEED, test_prompts)
+    test = distinct_problems(TEST_SEED, test_prompts, (), operations)
     taken = {problem.prompt for problem in test}
-    validation = distinct_problems(VALIDATION_SEED, validation_prompts, exclude=taken)
+    validation = distinct_problems(VALIDATION_SEED, validation_prompts, taken, operations)
     taken.update(problem.prompt for problem in validation)
-    train = distinct_problems(TRAIN_SEED, train_prompts, exclude=taken)
+    train = distinct_problems(TRAIN_SEED, train_prompts, taken, operations)
     return Pools(train=train, test=test, validation=validation)

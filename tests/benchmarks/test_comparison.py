@@ -20,7 +20,18 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.comparison import ALL, PARTS, Training
 from benchmarks.comparison_results import accuracy_table, at_shares, collect, interval, paired, write_results
-from benchmarks.research.study import ARMS, BASES, FINALISTS, LEARNING_RATES, SEEDS, STUDIES
+from benchmarks.research.study import (
+    ARMS,
+    BASES,
+    FINAL_SEEDS,
+    LONG,
+    POOL,
+    SEEDS,
+    STUDIES,
+    TEST,
+    TUNING_SEEDS,
+    Case,
+)
 from benchmarks.research.summary import summarize
 from erpo.runs.group_log import GroupLog
 from erpo.trainer.checks import check_settings
@@ -117,14 +128,29 @@ def test_settings_of_a_training_are_accepted(tmp_path, method):
     assert config.data.seed == config.actor_rollout_ref.rollout.seed == 3
 
 
-def test_cases_of_a_study_are_balanced_and_no_seed_is_used_for_two_things():
-    tuning, final = STUDIES["tuning"], STUDIES["final"]
-    assert len(tuning) == len(set(tuning)) == len(ARMS) * len(LEARNING_RATES) * BASES
-    assert len(final) == len(set(final)) == len(FINALISTS) * 15
-    for study in (tuning, final):
-        assert np.unique([case.base for case in study], return_counts=True)[1].tolist() == [len(study) / BASES] * BASES
-    assert not {case.seed for case in tuning} & {case.seed for case in final}
-    assert max(case.seed for case in tuning + final) < SEEDS
+@pytest.mark.parametrize("name", STUDIES)
+def test_cases_of_a_study_are_paired_and_balanced(name):
+    cases = STUDIES[name].cases
+    assert len(cases) == len(set(cases))
+    seeds = TUNING_SEEDS if "tuning" in name else FINAL_SEEDS
+    pairs = {(case.arm, case.learning_rate) for case in cases}
+    assert set(cases) == {Case(*pair, seed) for pair in pairs for seed in seeds}
+    assert np.unique([case.base for case in cases], return_counts=True)[1].tolist() == [len(cases) / BASES] * BASES
+    assert {case.arm for case in cases} <= set(ARMS)
+
+
+def test_no_seed_is_used_for_two_things():
+    assert not set(TUNING_SEEDS) & set(FINAL_SEEDS)
+    assert max(*TUNING_SEEDS, *FINAL_SEEDS) < SEEDS
+
+
+def test_problems_of_a_task_have_its_lengths_and_seeds_share_none():
+    pools = LONG.pools()
+    problems = [*pools.train, *pools.test, *pools.validation]
+    assert {problem.operations for problem in problems} == {6, 7, 8, 9}
+    assert len(pools.train) == SEEDS * POOL and len(pools.test) == BASES * TEST
+    assert len(pools.prompts) == len(problems)
+    assert max(len(problem.response) for problem in pools.train) + 1 == LONG.max_tokens
 
 
 def test_every_method_is_in_a_part_of_the_results():

@@ -67,7 +67,14 @@ def test_watch_waits_for_the_first_step_and_ends_at_an_interrupt(tmp_path):
     run, page = tmp_path / "run", tmp_path / "out" / "index.html"
     runs.write_settings(run)
     command = [sys.executable, "-m", "erpo.report", str(run), "--out", str(page.parent), "--watch", "1"]
-    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watch = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that a shell started in the background hands on an interrupt that is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         _wait_for(page, "no finished step yet")
         assert 'http-equiv="refresh" content="1"' in page.read_text()
@@ -76,7 +83,10 @@ def test_watch_waits_for_the_first_step_and_ends_at_an_interrupt(tmp_path):
         _wait_for(page, 'id="kinds"')
     finally:
         watch.send_signal(signal.SIGINT)
-        _, error = watch.communicate(timeout=60)
+        try:
+            _, error = watch.communicate(timeout=60)
+        finally:
+            watch.kill()
     assert watch.returncode == 0
     assert "Traceback" not in error
 
