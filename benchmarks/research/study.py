@@ -157,7 +157,7 @@ STUDIES = {
         {
             1e-4: (
                 *("grpo", "constant 1.2", "constant 1.4", "constant 1.6"),
-                *("erpo", "erpo without RA", "erpo_band", "linear from 1.2"),
+                *("erpo", "erpo without RA", "erpo_band", "predictive", "linear from 1.2"),
             ),
             2e-4: ("grpo", "constant 1.2"),
         },
