@@ -29,6 +29,13 @@ EVALUATIONS_FILE = "held_out.csv"
 CHECKPOINTS, GROUPS = "checkpoints.csv", "groups.csv"
 QUARTERS = 4
 BASELINES = ("grpo", "grpo_hot")
+_KINDS = {
+    "all_correct": "all-correct",
+    "mixed": "mixed",
+    "all_wrong": "all-wrong",
+    "dropped": "dropped",
+    "mixed_dropped": "mixed and dropped",
+}
 # Okabe and Ito's colours; markers tell the methods apart as well.
 _COLOURS = ("#000000", "#D55E00", "#999999", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7")
 _MARKERS = "os^vDPX*"
@@ -60,15 +67,18 @@ def _quarters(groups: pd.DataFrame, budget: int) -> pd.DataFrame:
     tokens = groups["lengths"].map(sum)
     # By whole steps: the groups of a step were generated together.
     spent = tokens.groupby(groups["step"]).sum().cumsum()
-    quarter = groups["step"].map(spent).mul(QUARTERS / budget).apply(np.ceil).clip(1, QUARTERS).astype(int)
-    by_quarter = groups.assign(tokens=tokens).groupby(quarter.rename("quarter"))
-    kinds = pd.crosstab(quarter.rename("quarter"), groups["outcome"])
+    share = groups["step"].map(spent) / budget
+    quarter = (share * QUARTERS).apply(np.ceil).clip(1, QUARTERS).astype(int).rename("quarter")
+    by_quarter = groups.assign(tokens=tokens).groupby(quarter)
+    kinds = pd.crosstab(quarter, groups["outcome"])
     table = pd.DataFrame(
         {
             "steps": by_quarter["step"].nunique(),
             "groups": by_quarter.size(),
             **{kind: kinds.get(kind, 0) for kind in ("all_correct", "mixed", "all_wrong")},
             "dropped": by_quarter["dropped"].sum(),
+            # Where a method drops groups, verl asks for twice as many, and discards those that it does not need.
+            "mixed_dropped": (groups["dropped"] & (groups["outcome"] == "mixed")).groupby(quarter).sum(),
             "revived": by_quarter["revived"].sum(),
             "tokens": by_quarter["tokens"].sum(),
             "temperature_mean": by_quarter["temperature"].mean().round(4),
@@ -138,21 +148,21 @@ def _spread(values: pd.Series) -> str:
 
 def signal_table(groups: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Where the generated tokens went: kinds of groups, signal per token, temperatures."""
-    kinds = ["all_correct", "mixed", "all_wrong", "dropped"]
     rows = []
     for method in methods:
         of_method = groups[groups["method"] == method]
         total = of_method.sum(numeric_only=True)
         first, last = (of_method[of_method["quarter"] == quarter] for quarter in (1, QUARTERS))
         seeds = of_method["seed"].nunique()
+        trained = total["mixed"] - total["mixed_dropped"]
         rows.append(
             {
                 "method": method,
                 "updates": f"{total['steps'] / seeds:.0f}",
                 "groups": f"{total['groups'] / seeds:.0f}",
-                **{kind.replace("_", "-"): f"{total[kind] / total['groups']:.1%}" for kind in kinds},
+                **{_KINDS[kind]: f"{total[kind] / total['groups']:.1%}" for kind in _KINDS},
                 "mixed, first and last quarter": f"{_share(first, 'mixed'):.1%}, {_share(last, 'mixed'):.1%}",
-                "mixed groups per 1,000 tokens": f"{1000 * total['mixed'] / total['tokens']:.2f}",
+                "mixed groups trained on, per 1,000 tokens": f"{1000 * trained / total['tokens']:.2f}",
                 "revivals": f"{total['revived'] / seeds:.0f}",
                 "mean T, first and last quarter": f"{_mean_t(first):.2f}, {_mean_t(last):.2f}",
                 "highest T": f"{of_method['temperature_max'].max():.2f}",

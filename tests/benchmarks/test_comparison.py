@@ -19,7 +19,15 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from benchmarks.comparison import ALL, PARTS, Training
-from benchmarks.comparison_results import accuracy_table, at_shares, collect, interval, paired, write_results
+from benchmarks.comparison_results import (
+    accuracy_table,
+    at_shares,
+    collect,
+    interval,
+    paired,
+    signal_table,
+    write_results,
+)
 from benchmarks.research.study import (
     ARMS,
     BASES,
@@ -68,7 +76,8 @@ def runs(tmp_path):
         log = GroupLog(folder)
         for step in range(1, 5):
             kind = "mixed" if step < 4 else "all_correct"
-            log.write(step, [group(step, kind, 1.0), group(step, "all_wrong", 1.4, dropped=True)])
+            dropped = "mixed" if step == 2 else "all_wrong"
+            log.write(step, [group(step, kind, 1.0), group(step, dropped, 1.4, dropped=True)])
         held_out = pd.DataFrame({"step": [1, 4], "tokens": [1000, 4000], "mean_at_8": accuracies, "pass_at_8": 0.8})
         held_out.to_csv(folder / "held_out.csv", index=False)
     (tmp_path / "dapo-seed0").mkdir()  # not finished
@@ -85,9 +94,17 @@ def test_groups_are_counted_by_quarter_of_the_budget(runs):
     _, groups = collect(runs, BUDGET)
     of_run = groups[(groups["method"] == "erpo") & (groups["seed"] == 1)]
     assert of_run["quarter"].tolist() == [1, 2, 3, 4]
-    assert of_run["mixed"].tolist() == [1, 1, 1, 0] and of_run["all_correct"].tolist() == [0, 0, 0, 1]
+    assert of_run["mixed"].tolist() == [1, 2, 1, 0] and of_run["mixed_dropped"].tolist() == [0, 1, 0, 0]
+    assert of_run["all_correct"].tolist() == [0, 0, 0, 1]
     assert of_run["dropped"].tolist() == [1] * 4 and of_run["tokens"].tolist() == [1000] * 4
     assert of_run["temperature_mean"].tolist() == pytest.approx([1.2] * 4)
+
+
+def test_a_mixed_group_that_was_dropped_is_no_signal(runs):
+    _, groups = collect(runs, BUDGET)
+    row = signal_table(groups, ["erpo"]).iloc[0]
+    assert row["mixed groups trained on, per 1,000 tokens"] == "0.75"
+    assert (row["mixed"], row["mixed and dropped"], row["dropped"]) == ("50.0%", "12.5%", "50.0%")
 
 
 def test_differences_are_paired_by_seed(runs):
