@@ -25,6 +25,7 @@ from erpo.tracker.schedules.band import BandConfig
 from erpo.tracker.schedules.constant import ConstantConfig
 from erpo.tracker.schedules.linear import LinearConfig
 from erpo.tracker.schedules.predictive import PredictiveConfig
+from erpo.tracker.schedules.rising import RisingConfig
 
 NO_SCHEDULE = "none"
 
@@ -36,6 +37,7 @@ class TrackerConfig:
     Attributes:
         name: Name of the schedule, or "none": history is kept, no temperature is attached. None means "none".
         constant: Settings used if name is "constant".
+        rising: Settings used if name is "rising".
         linear: Settings used if name is "linear".
         band: Settings used if name is "band".
         predictive: Settings used if name is "predictive".
@@ -43,6 +45,7 @@ class TrackerConfig:
 
     name: str = "linear"
     constant: ConstantConfig = field(default_factory=ConstantConfig)
+    rising: RisingConfig = field(default_factory=RisingConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
     band: BandConfig = field(default_factory=BandConfig)
     predictive: PredictiveConfig = field(default_factory=PredictiveConfig)

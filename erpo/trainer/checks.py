@@ -119,7 +119,7 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
     name = erpo.schedule.name
     schedule = getattr(erpo.schedule, name)
     t_base = schedule.t_base
-    lowest = min(getattr(schedule, setting, None) or t_base for setting in ("temperature", "floor"))
+    lowest = min(getattr(schedule, setting, None) or t_base for setting in ("temperature", "t_first", "floor"))
     if lowest < MIN_TEMPERATURE:
         yield f"erpo.schedule.{name} reaches T={lowest:g}, below vLLM's least temperature {MIN_TEMPERATURE}; raise it."
     if abs(t_base - base) > 1e-6:

@@ -42,7 +42,7 @@ from recipe.erpo.main_erpo import CONFIG_FOLDER
 EXPERIMENTS = ["qwen2_5_3b", "qwen2_5_7b", "qwen2_5_32b"]
 METHODS = ["grpo", "dapo", "ra", "erpo"]
 PAIRS = [(experiment, method) for experiment in EXPERIMENTS for method in METHODS]
-PAIRS += [("qwen2_5_3b", method) for method in ("grpo_hot", "erpo_band", "erpo_predictive")]
+PAIRS += [("qwen2_5_3b", method) for method in ("grpo_hot", "grpo_rising", "erpo_band", "erpo_predictive")]
 
 
 @pytest.mark.slow

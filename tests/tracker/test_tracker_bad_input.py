@@ -37,8 +37,8 @@ from erpo.tracker.storage import load_state, save_state
 
 SETTINGS: list[tuple[Any, str]] = [
     ([], "tracker must be a mapping of settings, not []"),
-    ({"nam": "linear"}, "unknown tracker setting 'nam'; did you mean 'name'? accepted: name, constant, linear"),
-    ({"name": "liner"}, "unknown schedule 'liner'; did you mean 'linear'? accepted: constant, linear, band"),
+    ({"nam": "linear"}, "unknown tracker setting 'nam'; did you mean 'name'? accepted: name, constant, rising"),
+    ({"name": "liner"}, "unknown schedule 'liner'; did you mean 'linear'? accepted: constant, rising, linear"),
     ({"name": 3}, "unknown schedule 3; accepted: constant"),
     ({"linear": 0.05}, "linear must be a mapping of settings, not 0.05"),
     ({"linear": {"tmax": 2}}, "unknown linear setting 'tmax'; did you mean 't_max'? accepted: t_base, dt, t_max"),
@@ -54,6 +54,10 @@ SETTINGS: list[tuple[Any, str]] = [
     ({"linear": {"on_mixed": "lower"}}, "linear.on_mixed must be 'hold' or 'reset', not 'lower'"),
     # Also the settings of a schedule that does not run.
     ({"name": "none", "constant": {"temperature": 0}}, "constant.temperature must be above 0, not 0"),
+    ({"rising": {"t_first": 1.3}}, "rising.t_max = 1.2 is below rising.t_first = 1.3; raise t_max or lower t_first"),
+    ({"rising": {"steps": 0}}, "rising.steps must be a whole number above 0, not 0"),
+    ({"rising": {"steps": 2.5}}, "rising.steps must be a whole number above 0, not 2.5"),
+    ({"rising": {"t_base": -1}}, "rising.t_base must be above 0, not -1"),
     ({"band": {"low": 0.9, "high": 0.5}}, "band.low = 0.9 and band.high = 0.5 must satisfy 0 <= low < high <= 1"),
     ({"band": {"max_factor": 0.5}}, "band.max_factor must be between 1 (no doubling) and 1024, not 0.5"),
     ({"band": {"floor": 1.1}}, "band.floor = 1.1 is above band.t_base = 1.0; lower floor or raise t_base"),

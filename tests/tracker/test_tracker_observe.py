@@ -41,6 +41,7 @@ ONE = key_array(1)
 SETTINGS: list[tuple[str, dict]] = [
     ("none", {}),
     ("constant", {"temperature": 1.4}),
+    ("rising", {"t_first": 1.1, "t_max": 1.7, "steps": 3}),
     ("linear", {}),
     ("linear", {"on_mixed": "reset"}),
     ("band", {"floor": 0.8}),
@@ -90,7 +91,9 @@ def test_temperatures_stay_within_bounds(name: str, options: dict, batches: list
     subject = tracker(name, **options)
     section = getattr(subject.config, name)
     highest = section.temperature if name == "constant" else section.t_max
-    lowest = {"constant": highest, "band": options.get("floor")}.get(name, section.t_base)
+    lowest = {"constant": highest, "band": options.get("floor"), "rising": options.get("t_first")}.get(
+        name, section.t_base
+    )
     for step, groups in enumerate(batches):
         present = subject.temperatures_for(key_array(*(group[0] for group in groups)))
         now = [

@@ -43,6 +43,23 @@ def test_constant_ignores_history() -> None:
     assert subject.capped_visits_for(ONE).tolist() == [2]
 
 
+def test_rising_follows_the_steps_and_ignores_outcomes() -> None:
+    subject = tracker("rising", t_first=1.2, t_max=1.8, steps=4)
+    assert subject.temperatures_for(ONE).tolist() == [1.2]
+    risen = [visit(subject, outcome, step=step) for step, outcome in enumerate((RIGHT, WRONG, MIXED, RIGHT, WRONG), 1)]
+    assert risen == pytest.approx([1.35, 1.5, 1.65, 1.8, 1.8])
+    # Prompts without history too, and a group from an earlier step takes nothing back.
+    visit(subject, RIGHT, step=1)
+    assert subject.temperatures_for(key_array(1, 2)).tolist() == [1.8, 1.8]
+
+
+def test_rising_goes_on_where_it_was_saved() -> None:
+    saved, loaded = tracker("rising", t_max=2.0, steps=10), tracker("rising", t_max=2.0, steps=10)
+    visit(saved, RIGHT, step=5)
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.temperatures_for(ONE).tolist() == [1.5]
+
+
 def test_linear_climbs_to_the_cap_and_stays() -> None:
     subject = tracker("linear")
     climbed = [visit(subject, RIGHT) for _ in range(6)]

@@ -26,6 +26,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from erpo.tracker import TrackerConfig, TrackerError
+from erpo.tracker.schedules import SCHEDULES
 from erpo.trainer import checks
 from erpo.trainer.checks import check_data_files, check_settings
 from erpo.trainer.config import ConfigError, ErpoConfig
@@ -33,7 +34,7 @@ from erpo.trainer.rows import check_rows
 from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
-METHODS = ["grpo", "grpo_hot", "dapo", "ra", "erpo", "erpo_band", "erpo_predictive"]
+METHODS = ["grpo", "grpo_hot", "grpo_rising", "dapo", "ra", "erpo", "erpo_band", "erpo_predictive"]
 
 
 def test_every_method_is_tested():
@@ -59,7 +60,7 @@ def test_yaml_mirrors_the_dataclasses():
     assert ErpoConfig.from_dict(resolved) == ErpoConfig()
     assert set(resolved) == {f.name for f in dataclasses.fields(ErpoConfig)}
     assert set(resolved["schedule"]) == {f.name for f in dataclasses.fields(TrackerConfig)}
-    for name in ("constant", "linear", "band", "predictive"):
+    for name in SCHEDULES:
         section = getattr(TrackerConfig(), name)
         assert resolved["schedule"][name] == dataclasses.asdict(section)
 
@@ -111,6 +112,8 @@ BAD_SETTINGS = [
     ("erpo", ["erpo.schedule.linear.tmax=1.5"], "did you mean 't_max'"),
     ("grpo_hot", ["erpo.schedule.constant.temperature=-1"], "constant.temperature must be above 0"),
     ("grpo_hot", ["erpo.schedule.constant.temperature=0.001"], "below vLLM's least temperature"),
+    ("grpo_rising", ["erpo.schedule.rising.t_first=1.9"], "below rising.t_first = 1.9; raise t_max or lower t_first"),
+    ("grpo_rising", ["erpo.schedule.rising.t_first=0.001"], "below vLLM's least temperature"),
     ("erpo", ["erpo.schedule.linear.t_base=1.1"], "set them to the same value"),
     ("erpo_band", ["erpo.schedule.band.low=0.95"], "0 <= low < high <= 1"),
     ("erpo_predictive", ["erpo.schedule.predictive.target=1"], "between 0 and 1"),

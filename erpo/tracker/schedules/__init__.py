@@ -21,6 +21,7 @@ from erpo.tracker.schedules.base import Schedule
 from erpo.tracker.schedules.constant import ConstantSchedule
 from erpo.tracker.schedules.linear import LinearSchedule
 from erpo.tracker.schedules.predictive import PredictiveSchedule
+from erpo.tracker.schedules.rising import RisingSchedule
 
 if TYPE_CHECKING:
     from erpo.tracker.config import TrackerConfig
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Each is made from the field of TrackerConfig that has its name.
 SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
     "constant": ConstantSchedule,
+    "rising": RisingSchedule,
     "linear": LinearSchedule,
     "band": BandSchedule,
     "predictive": PredictiveSchedule,

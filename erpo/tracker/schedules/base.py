@@ -99,11 +99,11 @@ def require_step(setting: str, value: float) -> None:
         raise TrackerError(f"{setting} must be above {TEMPERATURE_TOLERANCE}, below which temperatures count as equal")
 
 
-def require_range(section: str, t_base: float, t_max: float) -> None:
-    """Raise unless t_base and t_max span a range of temperatures."""
-    require_positive(f"{section}.t_base", t_base)
+def require_range(section: str, low: float, t_max: float, lowest: str = "t_base") -> None:
+    """Raise unless the setting named `lowest` and t_max span a range of temperatures."""
+    require_positive(f"{section}.{lowest}", low)
     require_positive(f"{section}.t_max", t_max)
-    if t_max < t_base:
+    if t_max < low:
         raise TrackerError(
-            f"{section}.t_max = {t_max} is below {section}.t_base = {t_base}; raise t_max or lower t_base"
+            f"{section}.t_max = {t_max} is below {section}.{lowest} = {low}; raise t_max or lower {lowest}"
         )
