@@ -28,7 +28,7 @@ from erpo.runs import read_groups
 EVALUATIONS_FILE = "held_out.csv"
 CHECKPOINTS, GROUPS = "checkpoints.csv", "groups.csv"
 QUARTERS = 4
-BASELINES = ("grpo", "grpo_hot")
+BASELINES = 2
 _KINDS = {
     "all_correct": "all-correct",
     "mixed": "mixed",
@@ -122,7 +122,7 @@ def interval(differences: pd.Series) -> str:
 
 
 def accuracy_table(checkpoints: pd.DataFrame, budget: int, methods: Sequence[str]) -> pd.DataFrame:
-    """Held-out accuracy of every method, with differences to the baselines paired by seed."""
+    """Held-out accuracy of every method, with differences to the baselines, the first two, paired by seed."""
     means, passes = (at_shares(checkpoints, budget, quantity) for quantity in ("mean_at_8", "pass_at_8"))
     rows = []
     for method in methods:
@@ -134,10 +134,10 @@ def accuracy_table(checkpoints: pd.DataFrame, budget: int, methods: Sequence[str
             "at the end": _spread(mean[QUARTERS]),
             "pass@8 at the end": _spread(passes.loc[method][QUARTERS]),
         }
-        for baseline in BASELINES:
-            both = baseline in methods and method != baseline
-            row[f"end - {baseline}"] = interval(paired(last, method, baseline)) if both else "-"
-            row[f"curve - {baseline}"] = interval(paired(means.mean(axis=1), method, baseline)) if both else "-"
+        for baseline in methods[:BASELINES]:
+            other = method != baseline
+            row[f"end - {baseline}"] = interval(paired(last, method, baseline)) if other else "-"
+            row[f"curve - {baseline}"] = interval(paired(means.mean(axis=1), method, baseline)) if other else "-"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -191,12 +191,12 @@ def draw(checkpoints: pd.DataFrame, groups: pd.DataFrame, budget: int, methods: 
     _curves(passes, at_shares(checkpoints, budget, "pass_at_8"), methods, tokens, "held-out pass@8")
     _curves(mixed, quarters, methods, tokens, "share of mixed groups")
     for i, method in enumerate(methods):
-        points = paired(means[QUARTERS], method, "grpo") * 100
+        points = paired(means[QUARTERS], method, methods[0]) * 100
         differences.plot([i] * len(points), points, _MARKERS[i % 8], color=_COLOURS[i % 8], alpha=0.6)
         differences.plot([i - 0.25, i + 0.25], [points.mean()] * 2, color=_COLOURS[i % 8])
     differences.axhline(0, color="#999999", linewidth=1)
     differences.set_xticks(range(len(methods)), methods, rotation=30, ha="right")
-    differences.set_ylabel("mean@8 at the end - grpo (points)")
+    differences.set_ylabel(f"mean@8 at the end - {methods[0]} (points)")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     for axis in (accuracy, passes, mixed, differences):
         axis.grid(alpha=0.3)
@@ -220,7 +220,7 @@ def write_results(runs: Path, out: Path, budget: int, parts: Mapping[str, Sequen
         runs: Folder of the finished runs.
         out: Folder to write to.
         budget: Generated tokens of each run.
-        parts: Methods of each part by its name; those without a finished run are left out.
+        parts: Methods of each part by its name, baselines first; those without a finished run are left out.
     """
     checkpoints, groups = collect(runs, budget)
     out.mkdir(parents=True, exist_ok=True)
