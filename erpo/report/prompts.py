@@ -47,24 +47,33 @@ class Prompt:
 
 
 def stubborn(run: Run) -> list[Prompt]:
-    """Prompts by all-correct groups above the base temperature; by all-correct groups where nothing is raised."""
+    """Prompts by all-correct groups above the base temperature; by all-correct groups where nothing is raised.
+
+    Of equal ones those with responses to read come first.
+    """
     correct = run.groups[run.groups["outcome"] == "all_correct"]
     if correct["raised"].any():
         correct = correct[correct["raised"]]
     found = correct.groupby("key").agg(count=("step", "size"), hottest=("temperature", "max"))
-    found = found.sort_values(["count", "hottest"], ascending=False, kind="stable").head(_TOP)
+    found["readable"] = found.index.isin(_keys_with_samples(run))
+    found = found.sort_values(["count", "hottest", "readable"], ascending=False, kind="stable").head(_TOP)
     visits = run.groups["key"].value_counts()
     prompts = []
-    for key, (count, hottest) in found.iterrows():
+    for key, count, hottest, _ in found.itertuples():
         groups = f"{count:g} all-correct group{'s' * (count != 1)}"
         prompts.append(_prompt(run, str(key), f"{groups}, up to T {hottest:g}, in {visits[key]} visits"))
     return prompts
 
 
 def most_revived(run: Run) -> list[Prompt]:
-    """Prompts by the number of visits at which they were mixed after an all-correct one."""
+    """Prompts by the number of visits at which they were mixed after an all-correct one.
+
+    Of equal ones those with responses to read come first.
+    """
     revived = run.groups[run.groups["revived"]]
-    counts = revived["key"].value_counts().head(_TOP)
+    found = revived.groupby("key").agg(count=("step", "size"))
+    found["readable"] = found.index.isin(_keys_with_samples(run))
+    counts = found.sort_values(["count", "readable"], ascending=False, kind="stable")["count"].head(_TOP)
     visits = run.groups["key"].value_counts()
     prompts = []
     for key, count in counts.items():
@@ -80,6 +89,10 @@ def any_with_samples(run: Run) -> list[Prompt]:
         return []
     counts = run.samples.groupby("key")["temperature"].nunique().sort_values(ascending=False, kind="stable").head(_TOP)
     return [_prompt(run, str(key), f"responses at {n} temperature{'s' * (n != 1)}") for key, n in counts.items()]
+
+
+def _keys_with_samples(run: Run) -> pd.Series:
+    return pd.Series(dtype=str) if run.samples is None else run.samples["key"]
 
 
 def _prompt(run: Run, key: str, facts: str) -> Prompt:

@@ -28,7 +28,7 @@ from erpo.report.__main__ import main
 from erpo.report.data import Steps, load_runs
 from erpo.report.figures import flow, outcomes, share_axes, temperature_edges, temperatures
 from erpo.report.learning import agreement, raised_and_base
-from erpo.report.prompts import any_with_samples, stubborn
+from erpo.report.prompts import any_with_samples, most_revived, stubborn
 from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.sample_log import SampleLog, read_samples
 
@@ -221,6 +221,18 @@ def test_where_nothing_is_raised_the_stubborn_ones_are_all_correct_most_often(tm
     (run,) = load_runs([runs.write_run(tmp_path / "run", "grpo")])
     assert [prompt.key for prompt in stubborn(run)][:2] == [runs.key(0), runs.key(5)]
     assert stubborn(run)[0].facts.startswith("4 all-correct groups, up to T 1, in 4 visits")
+
+
+def test_of_equal_prompts_those_with_responses_to_read_come_first(tmp_path):
+    folder = runs.write_run(tmp_path / "run", "grpo", samples=False)
+    (bare,) = load_runs([folder])
+    assert [prompt.key for prompt in stubborn(bare)][-2:] == [runs.key(2), runs.key(6)]
+    assert [prompt.key for prompt in most_revived(bare)] == [runs.key(1), runs.key(2), runs.key(5)]
+    row = runs.groups_of(2)[0]
+    SampleLog(folder).write(2, [runs.sample(row | {"key": runs.key(prompt)}) for prompt in (5, 6)])
+    (run,) = load_runs([folder])
+    assert [prompt.key for prompt in stubborn(run)][-2:] == [runs.key(6), runs.key(2)]
+    assert [prompt.key for prompt in most_revived(run)] == [runs.key(1), runs.key(5), runs.key(2)]
 
 
 def test_samples_come_back_in_order_and_a_resumed_run_forgets(tmp_path):
