@@ -52,7 +52,7 @@ bench: $(STAMP) ## Measure and compare the ratios with the committed ones (about
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
 
-compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (5 hours; goes on where it was)
+compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (4 hours; goes on where it was)
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part constants --seeds 0
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part steps_and_caps --seeds 0

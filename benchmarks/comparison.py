@@ -57,11 +57,15 @@ STEPS_AND_CAPS = {
     f"erpo_dt{dt}_tmax{t_max}": ["method=erpo", f"erpo.schedule.linear.dt={dt}", f"erpo.schedule.linear.t_max={t_max}"]
     for dt, t_max in ((0.05, 1.2), (0.1, 1.5), (0.5, 2.0))
 }
-RISING = {"grpo_rising": ["method=grpo_rising"]}
 SMALLER_STEPS = {
     f"{method}_lr1e-4": [*settings, "actor_rollout_ref.actor.optim.lr=1.0e-4"]
-    for method, settings in {**METHODS, **CONSTANTS, **RISING}.items()
-    if method in ("grpo", "grpo_hot", "grpo_hot_t1.4", "grpo_rising", "erpo")
+    for method, settings in {
+        "grpo": METHODS["grpo"],
+        "grpo_hot_t1.4": CONSTANTS["grpo_hot_t1.4"],
+        "grpo_hot": METHODS["grpo_hot"],
+        "grpo_rising": ["method=grpo_rising"],
+        "erpo": METHODS["erpo"],
+    }.items()
 }
 ALL = {**METHODS, **CONSTANTS, **STEPS_AND_CAPS, **SMALLER_STEPS}
 # Parts of the results; differences are to the first two methods of each.
@@ -70,8 +74,8 @@ PARTS = {
     "constants": ["grpo", "grpo_hot", *CONSTANTS],
     "steps_and_caps": ["grpo", "erpo", *STEPS_AND_CAPS],
     "learning_rates": ["grpo", "grpo_lr1e-4", "grpo_hot", "grpo_hot_lr1e-4", "erpo", "erpo_lr1e-4"],
-    # The temperatures that the research loop found best at this learning rate.
-    "smaller_steps": ["grpo_lr1e-4", "grpo_hot_t1.4_lr1e-4", "grpo_rising_lr1e-4", "erpo_lr1e-4"],
+    # With the temperatures that the research loop found best at this learning rate.
+    "smaller_steps": list(SMALLER_STEPS),
 }
 
 

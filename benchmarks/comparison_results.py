@@ -196,7 +196,7 @@ def draw(checkpoints: pd.DataFrame, groups: pd.DataFrame, budget: int, methods: 
         differences.plot([i - 0.25, i + 0.25], [points.mean()] * 2, color=_COLOURS[i % 8])
     differences.axhline(0, color="#999999", linewidth=1)
     differences.set_xticks(range(len(methods)), methods, rotation=30, ha="right")
-    differences.set_ylabel(f"mean@8 at the end - {methods[0]} (points)")
+    differences.set_ylabel(f"mean@8 at the end\n- {methods[0]} (points)")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     for axis in (accuracy, passes, mixed, differences):
         axis.grid(alpha=0.3)
