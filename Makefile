@@ -34,7 +34,7 @@ quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what h
 
 test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP) ## The tests that need no Ray and little time (under a minute)
 	@$(BIN)/python -m pytest -m "not ray and not slow" -q --numprocesses 2
