@@ -11,7 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The asynchronous trainer on two data-parallel workers with two vLLM replicas, killed and resumed."""
+"""The asynchronous trainer on two data-parallel workers with two vLLM replicas, killed and resumed.
+
+The killed part trains at the base temperature, whatever it samples at: the control. The resumed part trains as it
+samples; its first step, the fourth, is of groups that were in flight and still have the training temperature that they
+were given.
+"""
 
 import pytest
 from e2e_runs import small_run, start, wait_for
@@ -24,6 +29,7 @@ from erpo.tracker.storage import load_state
 pytestmark = pytest.mark.ray
 
 STEPS = [1, 2, 3, 4, 5, 6, 7]
+HAND_OVER_OFF = ["erpo.train_temperature=base", "algorithm.rollout_correction.rollout_is=token"]
 SCHEDULE = TrackerConfig(name="linear", linear=LinearConfig(dt=0.5, t_max=2.0))
 
 
@@ -44,28 +50,37 @@ def resumed(untrained, tmp_path_factory):
         "actor_rollout_ref.rollout.ignore_eos=true",
         "erpo.token_budget=3500",
         "trainer.total_training_steps=50",
+        "trainer.save_freq=3",
         # With weights that stand still, a response that was generated over two steps has one policy, so that rollout
         # and training must agree here too.
         "actor_rollout_ref.actor.optim.lr=0",
         "actor_rollout_ref.actor.use_kl_loss=true",
     )
-    first = start(folder / "first.log", "recipe.erpo.main_erpo", arguments)
-    wait_for(first, folder / "run" / "groups" / "step_000003.parquet")
+    first = start(folder / "first.log", "recipe.erpo.main_erpo", [*arguments, *HAND_OVER_OFF])
+    wait_for(first, folder / "run" / "groups" / "step_000004.parquet")
     first.kill()
+    assert (folder / "run" / "latest_checkpointed_iteration.txt").read_text() == "3"
     second = start(folder / "second.log", "recipe.erpo.main_erpo", arguments)
     second.wait()
     return folder / "run"
 
 
 def test_two_workers_train_at_the_temperature_of_each_response(resumed):
-    metrics = read_metrics(resumed)
-    assert metrics.index.tolist() == STEPS
-    groups = read_groups(resumed)
-    assert groups[groups["step"] >= 4]["temperature"].max() == 2.0
-    assert groups[groups["step"] >= 4]["temperature"].min() == 1.0
+    assert read_metrics(resumed).index.tolist() == STEPS
+    metrics, groups = read_metrics(resumed).loc[5:], read_groups(resumed)
+    assert groups[groups["step"] >= 5]["temperature"].max() == 2.0
+    assert groups[groups["step"] >= 5]["temperature"].min() == 1.0
     for kind in ("raised", "base"):
         assert metrics[f"erpo/{kind}/probs_diff_max"].max() < 1e-6
     assert metrics["training/rollout_probs_diff_max"].max() < 1e-6
+
+
+def test_wrong_temperature_in_training_is_seen(resumed):
+    metrics = read_metrics(resumed).loc[:4]
+    assert metrics["erpo/raised/probs_diff_max"].last_valid_index() == 4
+    assert metrics["erpo/raised/probs_diff_max"].min() > 1e-3
+    # At the base temperature there is nothing to get wrong.
+    assert metrics["erpo/base/probs_diff_max"].max() < 1e-6
 
 
 def test_reference_log_probs_are_taken_at_the_temperature_of_each_response(resumed):
@@ -84,6 +99,6 @@ def test_in_flight_groups_are_counted_once_over_the_resume(resumed):
 
 
 def test_the_run_ends_and_is_saved_at_the_step_nearest_to_its_token_budget(resumed):
-    # Checkpoints are due every second step; the seventh has one because it was known to be the last.
+    # Checkpoints are due every third step; the seventh has one because it was known to be the last.
     assert read_metrics(resumed)["erpo/generated/tokens"].tolist() == [step * 8 * 4 * 16 for step in STEPS]
     assert (resumed / "latest_checkpointed_iteration.txt").read_text() == "7"

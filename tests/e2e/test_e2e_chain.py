@@ -27,7 +27,7 @@ import pandas as pd
 import pytest
 import scripted_reward
 import torch
-from e2e_runs import start
+from e2e_runs import RUN_TIMEOUT, start
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -64,7 +64,7 @@ def chain(untrained, tmp_path_factory):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=2 * RUN_TIMEOUT,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done.stdout

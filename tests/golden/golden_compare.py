@@ -57,12 +57,12 @@ QUANTITIES = [
     Quantity(
         r"^temperature of |^erpo/temperature/(mean|max|frac_raised)$",
         *EXACT,
-        "what the tracker hands out: erpo/tracker/schedules/linear.py (steps 1 to 4 have the recorded temperatures)",
+        "what the tracker hands out: erpo/tracker/schedules/band.py (steps 1 to 4 have the recorded temperatures)",
     ),
     Quantity(
         r"^(revived|dropped) of |^erpo/(revived|residual|tracker)/|^erpo/temperature/prompts_",
         *EXACT,
-        "the prompts' history: erpo/tracker/tracker.py, erpo/tracker/schedules/linear.py",
+        "the prompts' history: erpo/tracker/tracker.py, erpo/tracker/schedules/band.py",
     ),
     Quantity(
         r"probs_diff_(mean|max)|rollout_train_kl$|^rollout_corr/kl$",

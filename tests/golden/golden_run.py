@@ -13,11 +13,11 @@
 # limitations under the License.
 """The golden run: its settings, and its files as verl and as this folder keep them.
 
-Four steps were recorded of ``method=erpo`` on an untrained model: temperatures from 1.0 to the cap in one batch,
-all-correct groups with RA's advantage (with its decay at the cap), mixed and all-wrong groups. vLLM's sampling depends
-on the order in which requests arrive, so a replay reads the recorded rollouts, by verl's own ``skip.rollout_tq``, and
-repeats everything after them. A fifth step is sampled anew, because only that shows the temperatures that the tracker
-hands out.
+Four steps were recorded of ``method=erpo_band`` on an untrained model: temperatures from 0.5 to the cap of 2.0 in one
+batch, all-correct groups with RA's advantage (with its decay at the cap), mixed and all-wrong groups. vLLM's sampling
+depends on the order in which requests arrive, so a replay reads the recorded rollouts, by verl's own
+``skip.rollout_tq``, and repeats everything after them. Two more steps are sampled anew: the fifth shows which
+temperatures the tracker hands out, and both that rollout and training agree on the probabilities.
 
 No group is dropped: verl records the batch that was sampled, so that dropped groups would be missing from a replay.
 """
@@ -30,37 +30,44 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from golden_compare import numbers
 from verl.utils import tensordict_utils as tu
 
 from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.runs import read_groups, read_metrics
+from erpo.tracker import TrackerConfig
+from erpo.tracker.schedules.band import BandConfig
 
 # The tests are no package: site-packages has one of this name, verl's.
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
-from e2e_runs import small_run, start
+from e2e_runs import Run, small_run, start
 
 RECORDED = 4
+STEPS = RECORDED + 2
 ROLLOUTS = Path(__file__).with_name("rollouts.parquet")
 GROUPS = Path(__file__).with_name("groups.csv")
 METRICS = Path(__file__).with_name("metrics.json")
 
 KINDS = ["right"] * 3 + ["wrong"] + ["mixed"] * 4  # what the scripted reward makes of a prompt
+SCHEDULE = TrackerConfig(name="band", band=BandConfig(dt=0.5, floor=0.5, t_max=2.0))
 SETTINGS = [
-    "method=erpo",
-    "erpo.schedule.linear.dt=0.25",
-    "erpo.schedule.linear.t_max=1.5",
+    "method=erpo_band",
+    "erpo.schedule.band.dt=0.5",
+    "erpo.schedule.band.floor=0.5",
+    "erpo.schedule.band.t_max=2.0",
     "erpo.ra.cap_decay=0.5",
     "erpo.groups.drop=[]",
     "algorithm.filter_groups.enable=false",
     "actor_rollout_ref.actor.optim.lr=1.0e-3",
     "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
-    f"trainer.total_training_steps={RECORDED + 1}",
-    "trainer.save_freq=-1",
+    "erpo.samples.every=2",
+    "erpo.samples.groups=2",
+    f"trainer.total_training_steps={STEPS}",
     "skip.rollout_tq.enable=true",
     f"skip.rollout_tq.steps={list(range(1, RECORDED + 1))}",
 ]
 # verl's name for the folder of rollouts of these settings.
-DUMP_FOLDER = "erpo_cpu_arithmetic/GBS8_N4_in32_out16"
+DUMP_FOLDER = "erpo_band_cpu_arithmetic/GBS8_N4_in32_out16"
 
 
 def prepare(folder: Path) -> list[float]:
@@ -85,15 +92,22 @@ def prepare(folder: Path) -> list[float]:
     return [float(weights.abs().sum()), float(weights.abs() @ places)]
 
 
-def run(folder: Path) -> None:
+def start_run(folder: Path, log: str = "run.log") -> Run:
     """Train in ``folder``, which :func:`prepare` filled; steps with rollouts in ``folder/rollouts`` replay them."""
     arguments = small_run(folder, folder / "run", *SETTINGS, f"skip.rollout_tq.dump_dir={folder}/rollouts")
-    start(folder / "run.log", "recipe.erpo.main_erpo", arguments).wait()
+    return start(folder / log, "recipe.erpo.main_erpo", arguments)
+
+
+def committed() -> dict[tuple[int, str], Any]:
+    """The numbers of the recorded run."""
+    groups = pd.read_csv(GROUPS, dtype={"key": str, "lengths": str})
+    return numbers(groups, json.loads(METRICS.read_text())["steps"])
 
 
 def group_table(folder: Path) -> pd.DataFrame:
-    """The group log of a run, one row per group; what follows from the sampling of the last step is empty."""
-    groups = read_groups(folder / "run").sort_values(["step", "key"], ignore_index=True)
+    """The group log up to the first step that is sampled anew, where what follows from the sampling is empty."""
+    groups = read_groups(folder / "run").query(f"step <= {RECORDED + 1}")
+    groups = groups.sort_values(["step", "key"], ignore_index=True)
     # A replay may number the responses of a group differently.
     groups["lengths"] = [" ".join(map(str, sorted(lengths))) for lengths in groups["lengths"]]
     sampled_anew = groups["step"] > RECORDED
@@ -103,8 +117,9 @@ def group_table(folder: Path) -> pd.DataFrame:
 
 
 def step_metrics(folder: Path) -> dict[str, dict[str, float]]:
-    """The metrics of a run by step; of the last step those that do not depend on its sampling."""
-    metrics = {str(step): row.dropna().to_dict() for step, row in read_metrics(folder / "run").iterrows()}
+    """The metrics by step, of the first step that is sampled anew those that do not depend on its sampling."""
+    read = read_metrics(folder / "run").loc[: RECORDED + 1]
+    metrics = {str(step): row.dropna().to_dict() for step, row in read.iterrows()}
     last = str(RECORDED + 1)
     settled = ("erpo/temperature/mean", "erpo/temperature/max", "erpo/temperature/frac_raised", "actor/lr")
     metrics[last] = {

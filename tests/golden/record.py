@@ -35,7 +35,7 @@ from golden_run import (
     group_table,
     prepare,
     read_dumps,
-    run,
+    start_run,
     step_metrics,
     write_dumps,
 )
@@ -89,7 +89,7 @@ def main() -> None:
         if options.keep_rollouts:
             write_dumps(pd.read_parquet(ROLLOUTS), folder / "rollouts")
         print("training: about two minutes", flush=True)
-        run(folder)
+        start_run(folder).wait()
         write(folder, weights)
 
 

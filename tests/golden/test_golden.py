@@ -11,51 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The golden run is replayed through the real trainer: same outcomes, temperatures, advantages, losses, gradients."""
+"""The recording of the golden run, and the comparison with it."""
 
-import json
-
-import numpy as np
 import pandas as pd
 import pytest
-from golden_compare import differences, explain, numbers
-from golden_run import (
-    GROUPS,
-    METRICS,
-    RECORDED,
-    ROLLOUTS,
-    dumps_of,
-    group_table,
-    prepare,
-    read_dumps,
-    run,
-    step_metrics,
-    write_dumps,
-)
+from golden_compare import differences, explain
+from golden_run import GROUPS, RECORDED, ROLLOUTS, committed, read_dumps, write_dumps
 from record import missing
-
-
-def committed():
-    """The numbers of the recorded run."""
-    groups = pd.read_csv(GROUPS, dtype={"key": str, "lengths": str})
-    return numbers(groups, json.loads(METRICS.read_text())["steps"])
-
-
-@pytest.mark.ray
-def test_replay_gives_the_recorded_group_log_and_losses(tmp_path):
-    weights = prepare(tmp_path)
-    if not np.allclose(weights, json.loads(METRICS.read_text())["weights"], rtol=1e-6):
-        pytest.fail(
-            "The untrained model has other weights than the recorded one, so that nothing after it can agree: torch or "
-            "transformers initialises it differently, or erpo/arithmetic/model.py builds another one."
-        )
-    write_dumps(pd.read_parquet(ROLLOUTS), tmp_path / "rollouts")
-    run(tmp_path)
-    # Where verl finds no rollouts, it generates and writes new ones.
-    assert len(dumps_of(tmp_path)) == RECORDED, "verl looked for the rollouts in another folder: golden_run.DUMP_FOLDER"
-    different = differences(committed(), numbers(group_table(tmp_path), step_metrics(tmp_path)))
-    if len(different):
-        pytest.fail(explain(different))
 
 
 def test_rollouts_are_what_verl_wrote(tmp_path):
@@ -76,7 +38,7 @@ def test_recording_shows_what_the_method_does():
 @pytest.mark.parametrize(
     ("change", "depends_on"),
     [
-        ({(2, "erpo/temperature/max"): 1.2}, "erpo/tracker/schedules/linear.py"),
+        ({(2, "erpo/temperature/max"): 1.2}, "erpo/tracker/schedules/band.py"),
         ({(2, "critic/advantages/mean"): 0.5, (2, "actor/grad_norm"): 9.0}, "erpo/trainer/advantage.py"),
         ({(3, "training/rollout_probs_diff_max"): 2e-5, (3, "actor/entropy"): 1.0}, "erpo/trainer/engine.py"),
         ({(4, "actor/pg_loss"): float("nan")}, "the loss"),
