@@ -23,13 +23,13 @@ No group is dropped: verl records the batch that was sampled, so that dropped gr
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from e2e_runs import Run, small_run, start
 from golden_compare import numbers
 from verl.utils import tensordict_utils as tu
 
@@ -37,10 +37,6 @@ from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.runs import read_groups, read_metrics
 from erpo.tracker import TrackerConfig
 from erpo.tracker.schedules.band import BandConfig
-
-# The tests are no package: site-packages has one of this name, verl's.
-sys.path.append(str(Path(__file__).parents[1] / "e2e"))
-from e2e_runs import Run, small_run, start
 
 RECORDED = 4
 STEPS = RECORDED + 2

@@ -26,6 +26,9 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+
+# As pytest does, by pyproject.toml.
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from golden_compare import is_compared
 from golden_run import (
     GROUPS,
