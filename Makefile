@@ -32,6 +32,7 @@ $(STAMP): requirements/cpu.lock pyproject.toml
 quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what happened (about 10 minutes)
 	@$(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_arithmetic method=erpo
 
+# Files in their order, not the largest first: the real runs are few tests of minutes each, and would come last.
 test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

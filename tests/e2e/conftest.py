@@ -15,30 +15,13 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
-
-from erpo.arithmetic.model import build_model, build_tokenizer
-
-KINDS = ["right"] * 3 + ["wrong"] * 2 + ["mixed"] * 3
+from e2e_runs import prepare
 
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory) -> Path:
     """Folder with an untrained model and eight prompts whose outcomes are prescribed."""
     folder = tmp_path_factory.mktemp("untrained")
-    tokenizer = build_tokenizer()
-    build_model(tokenizer, seed=0).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    rows = [
-        {
-            "data_source": "scripted",
-            "prompt": [{"role": "user", "content": f"{10 + i}+{i + 2}="}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": kind},
-            "extra_info": {"index": i, "prompt_id": f"{kind}-{i}"},
-        }
-        for i, kind in enumerate(KINDS)
-    ]
-    pd.DataFrame(rows).to_parquet(folder / "train.parquet")
+    prepare(folder, "scripted", ["right"] * 3 + ["wrong"] * 2 + ["mixed"] * 3)
     return folder

@@ -17,17 +17,40 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+from transformers import PreTrainedModel
 
+from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.runs import read_groups
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array
 
 RUN_TIMEOUT = 900  # seconds; a run takes about 100, and three times that on a machine that others keep busy
+
+
+def prepare(folder: Path, data_source: str, kinds: Sequence[str]) -> PreTrainedModel:
+    """Write an untrained model and one prompt for each kind of outcome that the scripted reward knows; the model."""
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer, seed=0)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    rows = [
+        {
+            "data_source": data_source,
+            "prompt": [{"role": "user", "content": f"{10 + i}+{i + 2}="}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": kind},
+            "extra_info": {"index": i, "prompt_id": f"{kind}-{i}"},
+        }
+        for i, kind in enumerate(kinds)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "train.parquet")
+    return model
 
 
 def small_run(data: Path, run_folder: Path, *overrides: str) -> list[str]:

@@ -26,14 +26,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import e2e_runs
 import numpy as np
 import pandas as pd
 import torch
-from e2e_runs import Run, small_run, start
 from golden_compare import numbers
 from verl.utils import tensordict_utils as tu
 
-from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.runs import read_groups, read_metrics
 from erpo.tracker import TrackerConfig
 from erpo.tracker.schedules.band import BandConfig
@@ -68,30 +67,16 @@ DUMP_FOLDER = "erpo_band_cpu_arithmetic/GBS8_N4_in32_out16"
 
 def prepare(folder: Path) -> list[float]:
     """Write the model and the prompts; two sums over all weights, which tell other weights from these."""
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer, seed=0)
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
-    rows = [
-        {
-            "data_source": "golden",
-            "prompt": [{"role": "user", "content": f"{10 + i}+{i + 2}="}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": kind},
-            "extra_info": {"index": i, "prompt_id": f"{kind}-{i}"},
-        }
-        for i, kind in enumerate(KINDS)
-    ]
-    pd.DataFrame(rows).to_parquet(folder / "train.parquet")
+    model = e2e_runs.prepare(folder, "golden", KINDS)
     weights = torch.cat([weight.detach().double().flatten() for weight in model.parameters()])
     places = torch.linspace(0, 1, len(weights), dtype=torch.float64)
     return [float(weights.abs().sum()), float(weights.abs() @ places)]
 
 
-def start_run(folder: Path, log: str = "run.log") -> Run:
+def start_run(folder: Path, log: str = "run.log") -> e2e_runs.Run:
     """Train in ``folder``, which :func:`prepare` filled; steps with rollouts in ``folder/rollouts`` replay them."""
-    arguments = small_run(folder, folder / "run", *SETTINGS, f"skip.rollout_tq.dump_dir={folder}/rollouts")
-    return start(folder / log, "recipe.erpo.main_erpo", arguments)
+    arguments = e2e_runs.small_run(folder, folder / "run", *SETTINGS, f"skip.rollout_tq.dump_dir={folder}/rollouts")
+    return e2e_runs.start(folder / log, "recipe.erpo.main_erpo", arguments)
 
 
 def committed() -> dict[tuple[int, str], Any]:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 
-# As pytest does, by pyproject.toml.
+# pytest finds e2e_runs by pyproject.toml; a script has only its own folder.
 sys.path.append(str(Path(__file__).parents[1] / "e2e"))
 from golden_compare import is_compared
 from golden_run import (

@@ -73,6 +73,7 @@ def killed_and_resumed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(killed_and_resumed):
+    """What :func:`golden_run.prepare` wrote, ``run``, and ``at_kill``: the run's folder as the kill left it."""
     return killed_and_resumed[0]
 
 
