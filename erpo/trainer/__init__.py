@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ERPO inside verl: the only package that knows verl.
 
-The way of a prompt, one module a step: :mod:`~erpo.trainer.trainer` attaches the temperature at dispatch,
+The way of a prompt, one module a step: :mod:`~erpo.trainer.stages` attaches the temperature at dispatch,
 :mod:`~erpo.trainer.agent_loop` samples with it, :mod:`~erpo.trainer.replay_buffer` observes the finished group,
 :mod:`~erpo.trainer.engine` computes log-probs at the same temperature, :mod:`~erpo.trainer.advantage` adds RA.
 """

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the stages of a training step share: the state of the trainer."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.v1 import PPOTrainer
+
+from erpo.runs import GroupLog, MetricsLog
+from erpo.runs.sample_log import SampleLog
+from erpo.tracker import PromptTracker
+from erpo.trainer.config import ErpoConfig
+from erpo.trainer.groups import Group
+from erpo.trainer.metrics import Totals
+
+
+class TrainerStage(PPOTrainer):
+    """Base of the stages, each of which overrides the hooks of verl's trainer that it needs.
+
+    Attributes:
+        erpo: The settings under ``erpo``.
+        tracker: History of the prompts.
+        groups: Groups that finished and are still in the replay buffer, by uid.
+        unreported: Groups that were read and of which the tracker does not know yet.
+        settled: Groups that left the replay buffer since the last step, and whether they were dropped.
+        batch_groups: Groups of the batch that is being trained on, by uid.
+        totals: What was generated so far.
+        longest_training: Training steps by verl's settings; a token budget can end the run earlier.
+    """
+
+    total_training_steps: int
+    longest_training: int
+    tracker: PromptTracker
+
+    def __init__(self, config: DictConfig) -> None:
+        self.erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
+        self.groups: dict[str, Group] = {}
+        self.unreported: list[Group] = []
+        self.settled: list[tuple[Group, bool]] = []
+        self.batch_groups: dict[str, Group] = {}
+        self.totals = Totals()
+        self.run_folder = Path(config.trainer.default_local_dir)
+        self.group_log = GroupLog(self.run_folder)
+        self.metrics_log = MetricsLog(self.run_folder)
+        self.sample_log = SampleLog(self.run_folder)
+        super().__init__(config)
+
+    @property
+    def base_temperature(self) -> float:
+        """Temperature of a prompt that is not raised."""
+        return float(self.config.actor_rollout_ref.rollout.temperature)
+
+    def _end_at_budget(self, least: int) -> None:
+        """Let the run end with the step that comes nearest to the token budget, at least `least` steps from here.
+
+        verl asks at the beginning of a step whether it is the last one, so within a step the next can be it.
+        """
+        if self.erpo.token_budget is not None:
+            tokens_per_step = self.totals.tokens / self.global_steps
+            steps_left = round((self.erpo.token_budget - self.totals.tokens) / tokens_per_step)
+            last = self.global_steps + max(least, steps_left)
+            self.total_training_steps = min(self.longest_training, last)
