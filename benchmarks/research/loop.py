@@ -153,9 +153,10 @@ def token_log_probs(model: Qwen2ForCausalLM, rollout: Rollout) -> torch.Tensor:
 
 def group_advantages(rewards: np.ndarray, outcome: Outcome, ra: bool) -> np.ndarray:
     """GRPO's advantages of one group, (n,), or RA's for an all-correct one."""
-    if outcome is Outcome.ALL_CORRECT and ra:
-        return ra_advantages(rewards, RAConfig(enable=True), by_std=True)
-    return (rewards - rewards.mean()) / (rewards.std(ddof=1) + _EPSILON)
+    by_ra = (
+        ra_advantages(rewards, RAConfig(enable=True), by_std=True) if outcome is Outcome.ALL_CORRECT and ra else None
+    )
+    return by_ra if by_ra is not None else (rewards - rewards.mean()) / (rewards.std(ddof=1) + _EPSILON)
 
 
 class PromptStream:

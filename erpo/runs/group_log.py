@@ -22,12 +22,14 @@ SCHEMA = pa.schema(
         ("outcome", pa.string()),
         ("revived", pa.bool_()),
         ("dropped", pa.bool_()),
+        # filtered (a kind that the method drops), surplus (of verl's refill), stale (asynchronous); null: trained on.
+        ("drop_reason", pa.string()),
         # Over the group's tokens; null where it was not trained on, or the trainer recomputed no log-probs.
         ("entropy", pa.float32()),
         ("probs_diff_mean", pa.float32()),
         ("probs_diff_max", pa.float32()),
     ],
-    metadata={"erpo_group_log": "1"},
+    metadata={"erpo_group_log": "2"},
 )
 
 

@@ -29,8 +29,7 @@ def prompt_key(data_source: str, prompt: Any, prompt_id: str | int | None = None
     """Make the key of one prompt.
 
     With an id the key depends on the id alone, so ids must be unique over all data sources (see `check_prompts`).
-    Without one it depends on the data source and the text: prompts that differ only in something else, an attached
-    image for instance, need ids.
+    Without one it depends on the data source and the content of the messages, images and other bytes included.
 
     Args:
         data_source: Name of the data set, verl's `data_source`.
@@ -54,8 +53,11 @@ def prompt_key(data_source: str, prompt: Any, prompt_id: str | int | None = None
     return _digest(["id", str(prompt_id)])
 
 
-def content_hash(data_source: str, prompt: Any) -> bytes:
+def content_hash(data_source: str, prompt: Any, *, strict: bool = True) -> bytes:
     """Hash what a prompt says, in 16 bytes: equal before and after a trip through Parquet or pandas.
+
+    Bytes, and objects such as images that can give theirs, count by a digest of them. With `strict` anything else that
+    JSON cannot hold is an error; without, it counts by its type.
 
     Raises:
         TrackerError: the prompt or the data source is not what verl's row schema says.
@@ -66,7 +68,7 @@ def content_hash(data_source: str, prompt: Any) -> bytes:
         raise TrackerError(
             f"the prompt is of type {type(prompt).__name__}; make it a string or a list of {{role, content}} messages"
         )
-    return _digest(["content", data_source, _as_json(prompt)])
+    return _digest(["content", data_source, _as_json(prompt, strict)])
 
 
 def keys_array(keys: Sequence[bytes]) -> KeyArray:
@@ -116,7 +118,7 @@ def check_prompts(rows: Iterable[tuple[str, Any, str | int | None]]) -> DataSumm
     for number, (data_source, prompt, prompt_id) in enumerate(rows):
         try:
             key = prompt_key(data_source, prompt, prompt_id)
-            content = key if prompt_id is None else content_hash(data_source, prompt)
+            content = key if prompt_id is None else content_hash(data_source, prompt, strict=False)
         except TrackerError as error:
             raise TrackerError(f"row {number}: {error}") from None
         if content_of.setdefault(key, content) != content:
@@ -134,20 +136,32 @@ def _digest(value: list[Any]) -> bytes:
     return hashlib.blake2b(_CANONICAL_JSON.encode(value).encode("ascii"), digest_size=KEY_BYTES).digest()
 
 
-def _as_json(value: Any) -> Any:
-    """Reduce arrays, tuples and NumPy scalars to plain JSON values."""
+def _as_json(value: Any, strict: bool) -> Any:
+    """Reduce arrays, tuples, NumPy scalars and bytes to plain JSON values."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, Mapping):
         # Parquet gives every message the fields of all messages and fills the gaps with None.
-        return {str(name): _as_json(item) for name, item in value.items() if item is not None}
+        return {str(name): _as_json(item, strict) for name, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _as_json(value.tolist())
+        return [_as_json(item, strict) for item in value]
     if isinstance(value, (np.bool_, np.integer)):
         return value.item()
     if isinstance(value, float) and math.isfinite(value):
         return value
+    if isinstance(value, np.ndarray):
+        return _as_json(value.tolist(), strict)
+    content = value if isinstance(value, (bytes, bytearray, memoryview)) else _bytes_of(value)
+    if content is not None:
+        shape = str(getattr(value, "shape", None) or getattr(value, "size", ""))
+        return {"bytes": hashlib.blake2b(content, digest_size=KEY_BYTES).hexdigest(), "shape": shape}
+    if not strict:
+        return {"type": type(value).__name__}
     what = f"the number {value}" if isinstance(value, float) else f"a value of type {type(value).__name__}"
     raise TrackerError(f"the prompt holds {what}, which is not JSON; set extra_info.prompt_id for it")
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    """The bytes of an object that can give them, such as an image of Pillow's."""
+    give = getattr(value, "tobytes", None)
+    return give() if callable(give) and not isinstance(value, np.generic) else None

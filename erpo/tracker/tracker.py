@@ -83,8 +83,10 @@ class PromptTracker:
         """Number of all-correct visits sampled at the schedule's cap, shape (k,) for keys of shape (k,)."""
         return self._history.take("capped_visits", self._history.rows_for(keys)).astype(np.int64)
 
-    def observe(self, outcomes: GroupOutcomes) -> Observation:
+    def observe(self, outcomes: GroupOutcomes, *, more_to_come: bool = False) -> Observation:
         """Enter a batch of groups, best all those of one training step.
+
+        With `more_to_come` the groups are a part of the step's batch: `finish_batch` must be called after the last.
 
         The order inside the batch does not matter. Groups of the same prompt count as visits one after the other,
         sorted by step, temperature, outcome, accuracy and size; so a schedule that moves the temperature after the
@@ -108,9 +110,14 @@ class PromptTracker:
                 self._schedule.observe(self._history, visited, groups)
                 at_cap = groups.temperatures >= self._schedule.t_max - TEMPERATURE_TOLERANCE
             revived[visit], previous[visit] = self._history.record(visited, groups, at_cap)
+        if not more_to_come:
+            self.finish_batch()
+        return Observation(revived=revived, previous_outcome=previous)
+
+    def finish_batch(self) -> None:
+        """End a batch that was observed in parts."""
         if self._schedule is not None:
             self._schedule.finish_batch()
-        return Observation(revived=revived, previous_outcome=previous)
 
     def metrics(self) -> dict[str, float]:
         """Numbers to log, over the seen prompts; only the counts while there are none."""

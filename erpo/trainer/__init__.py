@@ -11,5 +11,11 @@ The way of a prompt, one module a step: :mod:`~erpo.trainer.stages` attaches the
 # verl writes a scalar of that name into every call's metadata, and the scalar silently replaces a column.
 ROLLOUT_TEMPERATURE = "rollout_temperature"
 
+# Column (prompts,): the prompt's key in hexadecimal, made at dispatch, because an agent loop may edit its messages.
+PROMPT_KEY = "prompt_key"
+
+# Tag of every response, written by the worker that sampled it (see erpo.trainer.agent_loop).
+RESPONSE_TAG = "erpo"
+
 # Tensor column (prompts,) float32: the temperature of the training log-probs where it is not the sampling one.
 TRAIN_TEMPERATURE = "train_temperature"

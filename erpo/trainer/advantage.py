@@ -13,7 +13,7 @@ _EPSILON = 1e-6
 
 def ra_advantages(
     rewards: NDArray[np.float64], config: RAConfig, *, by_std: bool, capped_visits: int = 0
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64] | None:
     """Advantages of an all-correct group whose statistics were joined by pseudo samples with the wrong reward.
 
     With G responses of reward r, m pseudo samples of reward w and verl's unbiased standard deviation::
@@ -24,22 +24,17 @@ def ra_advantages(
     which is 1/sqrt(G + 1) for m = 1, whatever the reward scale. Without the division by std, A = m (r - w) / (G + m).
 
     Args:
-        rewards: Rewards of the group's responses, (G,); they may differ, by a length penalty for instance.
+        rewards: Rewards of the group's responses, (G,); they may differ, by a length penalty or a KL term for instance.
         config: Pseudo reward, count and scale.
         by_std: Whether the estimator divides by the group's standard deviation (``norm_adv_by_std_in_grpo``).
         capped_visits: All-correct visits of the prompt at the temperature cap.
 
     Returns:
-        (G,) advantages; the pseudo samples themselves get none.
-
-    Raises:
-        ValueError: A response's reward is not above the pseudo reward, so the pseudo sample would be no wrong answer.
+        (G,) advantages; the pseudo samples themselves get none. None where a response's reward is not above the pseudo
+        reward: a penalty took it there, and beside it the pseudo sample would be no wrong answer.
     """
     if rewards.min() <= config.pseudo_reward:
-        raise ValueError(
-            f"RA: an all-correct group holds a reward of {rewards.min():g}, not above erpo.ra.pseudo_reward="
-            f"{config.pseudo_reward:g}; set erpo.ra.pseudo_reward to what the reward function gives a wrong answer."
-        )
+        return None
     joined = np.concatenate([rewards, np.full(config.count, config.pseudo_reward)])
     advantages = rewards - joined.mean()
     if by_std:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from erpo.trainer.config import ConfigError, ErpoConfig
 
 TESTED_VERL = "0.9.1"
-MANAGER_CLASS = "erpo.trainer.agent_loop.PerPromptTemperatureManager"
+MANAGER_CLASS = "erpo.trainer.agent_loop.ErpoAgentLoopManager"
 ENGINE_MODULE = "erpo.trainer.engine"
 # verl's engines that accept one temperature per response and were tested with it.
 SUPPORTED_STRATEGIES = ("fsdp", "fsdp2")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
-from erpo.tracker import Outcome, TrackerConfig
+from erpo.tracker import Outcome, TrackerConfig, is_correct
 
 DROPPABLE = {"all_correct": Outcome.ALL_CORRECT, "all_wrong": Outcome.ALL_WRONG}
 
@@ -39,18 +39,65 @@ class AccuracyConfig:
             f"erpo.accuracy.tolerance is {self.tolerance}; set 0 or a small positive number",
         )
 
+    def is_correct(self, accuracy: float) -> bool:
+        """Whether a response of this accuracy is correct."""
+        return is_correct(accuracy, self.threshold, self.tolerance)
+
+    def measure(self, reward: float | None, reported: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
+        """The accuracy of one response.
+
+        Args:
+            reward: Its reward.
+            reported: The other values that the reward function returned for it.
+
+        Returns:
+            The accuracy and None; or None and why the response has none.
+        """
+        reported = reported or {}
+        metric = self.metric or ("acc" if "acc" in reported else "reward")
+        if metric != "reward" and metric not in reported:
+            return None, f"the reward function returned no {metric!r}, only {sorted([*reported, 'reward'])}"
+        value = reward if metric == "reward" else reported[metric]
+        try:
+            accuracy = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None, f"the reward function returned {value!r} as {metric!r}"
+        return (accuracy, None) if isfinite(accuracy) else (None, f"the reward function returned {metric!r} {value}")
+
 
 @dataclass(frozen=True)
 class GroupsConfig:
     """What happens to finished groups.
 
+    A group with a response that the reward function could not score has no kind. It is kept out of the history, gets
+    no advantage, and is dropped and refilled where the method drops any kind.
+
     Attributes:
         drop: Kinds of groups that are dropped and refilled: ``all_correct``, ``all_wrong``, both or none.
+        refill_factor: Groups that are generated for each missing one (``trainer_mode=sync``): 1 wastes none; verl's 2
+            needs fewer rounds and throws the surplus away.
+        refill_limit: Once a step has dropped so many batches' worth of groups, it drops no more and trains on what it
+            gets.
+        max_unscored: Largest share of a step's groups that may hold a response without a score; above it the run ends.
     """
 
     drop: tuple[str, ...] = ()
+    refill_factor: float = 1.0
+    refill_limit: float = 10.0
+    max_unscored: float = 0.5
 
     def __post_init__(self) -> None:
+        _require(
+            1 <= self.refill_factor <= 2,
+            f"erpo.groups.refill_factor is {self.refill_factor}; set 1 for an exact refill, or up to 2",
+        )
+        _require(
+            isfinite(self.refill_limit) and self.refill_limit > 0,
+            f"erpo.groups.refill_limit is {self.refill_limit}; set a positive number of batches",
+        )
+        _require(
+            0 <= self.max_unscored <= 1, f"erpo.groups.max_unscored is {self.max_unscored}; set a share from 0 to 1"
+        )
         object.__setattr__(self, "drop", tuple(self.drop))
         for kind in self.drop:
             _require(
@@ -60,8 +107,9 @@ class GroupsConfig:
 
     @property
     def dropped_outcomes(self) -> frozenset[Outcome]:
-        """The kinds as outcomes."""
-        return frozenset(DROPPABLE[kind] for kind in self.drop)
+        """The kinds as outcomes, with the groups that have none where any is dropped."""
+        kinds = frozenset(DROPPABLE[kind] for kind in self.drop)
+        return kinds | {Outcome.INCOMPLETE} if kinds else kinds
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""Finished groups, read back from TransferQueue.
+"""Finished groups, read from the tags of their trajectories.
 
-Everything is derived from the trajectories themselves, which carry the columns of their dataset row, so that groups
-that an asynchronous run restored from a checkpoint are read like any other.
+The workers write these tags beside the trajectories (:mod:`erpo.trainer.agent_loop`), so that groups that an
+asynchronous run restored from a checkpoint are read like any other, and no tensor is moved for it.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import transfer_queue as tq
-
-from erpo.tracker import Outcome, classify, prompt_key
-from erpo.trainer import ROLLOUT_TEMPERATURE
+from erpo.tracker import Outcome, classify
+from erpo.trainer import RESPONSE_TAG
 from erpo.trainer.config import AccuracyConfig
-
-_FIELDS = ["raw_prompt", "data_source", "extra_info", "extra_fields", "rm_scores", ROLLOUT_TEMPERATURE]
 
 
 @dataclass
@@ -30,12 +25,13 @@ class Group:
         step: Training step at which the group was observed.
         temperature: Sampling temperature of all its responses.
         expected: Responses asked for (n).
-        accuracies: Accuracy of each response, (n,).
-        correct: Responses whose accuracy reaches the threshold.
-        rewards: Reward of each response, (n,): the sum of its token-level scores.
-        lengths: Length of each response in tokens, (n,).
+        accuracies: Accuracy of each response, (n,); None for one that the reward function could not score.
+        correct: Responses that are correct.
+        rewards: Reward of each response, (n,).
+        lengths: Tokens that the model generated for each response, (n,), in all its turns.
         truncated: Responses cut at the length limit.
-        outcome: Kind of the group.
+        outcome: Kind of the group; INCOMPLETE if a response is missing or was not scored.
+        problem: Why a response was not scored; None if all were.
         previous: Outcome of the prompt's previous visit, -1 if there was none.
         revived: Whether the prompt's previous visit was all-correct and this one is mixed.
         capped_visits: All-correct visits of the prompt at the temperature cap, this one included.
@@ -49,12 +45,13 @@ class Group:
     step: int
     temperature: float
     expected: int
-    accuracies: list[float]
+    accuracies: list[float | None]
     correct: int
     rewards: list[float]
     lengths: list[int]
     truncated: int
     outcome: Outcome
+    problem: str | None = None
     previous: int = -1
     revived: bool = False
     capped_visits: int = 0
@@ -67,20 +64,22 @@ class Group:
         """The group as JSON values, for a checkpoint."""
         return {**vars(self), "key": self.key.hex(), "outcome": int(self.outcome)}
 
-    def log_row(self, dropped: bool) -> dict[str, Any]:
+    def log_row(self, drop_reason: str | None) -> dict[str, Any]:
         """The group as a row of the group log."""
+        scored = [accuracy for accuracy in self.accuracies if accuracy is not None]
         return {
             "step": self.step,
             "key": self.key.hex(),
             "temperature": self.temperature,
             "n": self.expected,
             "correct": self.correct,
-            "accuracy": sum(self.accuracies) / max(len(self.accuracies), 1),
+            "accuracy": sum(scored) / len(scored) if scored else None,
             "lengths": self.lengths,
             "truncated": self.truncated,
             "outcome": self.outcome.name.lower(),
             "revived": self.revived,
-            "dropped": dropped,
+            "dropped": drop_reason is not None,
+            "drop_reason": drop_reason,
             "entropy": self.entropy,
             "probs_diff_mean": self.probs_diff_mean,
             "probs_diff_max": self.probs_diff_max,
@@ -97,121 +96,65 @@ def uid_of(trajectory_key: str) -> str:
     return trajectory_key.split("_", 1)[0]
 
 
-def prompt_key_of_row(row: dict[str, Any]) -> bytes:
-    """Key of the prompt in a dataset row (or in a trajectory, which carries its row's columns)."""
-    extra_info = row.get("extra_info") or {}
-    return prompt_key(str(row.get("data_source", "")), row["raw_prompt"], extra_info.get("prompt_id"))
-
-
-class GroupReader:
-    """Reads finished groups of the partition ``train`` out of TransferQueue.
+def read_groups(
+    uids: Iterable[str], tags: Mapping[str, Mapping[str, Any]], accuracy: AccuracyConfig, n: int, step: int
+) -> list[Group]:
+    """Read finished groups.
 
     Args:
-        accuracy: Which metric decides whether a response is correct, and how.
-        n: Responses per group.
-        base_temperature: Temperature of trajectories without a temperature column.
-        max_response_length: Length limit of a response in tokens.
-        eos_token_id: A response that ends in it at the limit is not truncated.
+        uids: Groups that finished without a failed session.
+        tags: Trajectory key -> tags of that trajectory, of the whole partition ``train``.
+        accuracy: When a response is correct.
+        n: Responses asked for in each group.
+        step: Present training step.
+
+    Returns:
+        The groups that have a trajectory, in the order of their uids.
+
+    Raises:
+        ValueError: A trajectory was not generated by ERPO's workers.
     """
+    sessions: dict[str, dict[str, tuple[int, str]]] = {uid: {} for uid in uids}
+    for key in tags:
+        uid, session, index = key.rsplit("_", 2)
+        if uid in sessions:
+            # Only the last output of a session is scored (verl's rule for agents with several outputs).
+            best = sessions[uid].get(session)
+            if best is None or int(index) > best[0]:
+                sessions[uid][session] = (int(index), key)
+    keys_of_group = {uid: sorted(key for _, key in of_uid.values()) for uid, of_uid in sessions.items() if of_uid}
+    return [_group(uid, keys_of_group[uid], tags, accuracy, n, step) for uid in sorted(keys_of_group)]
 
-    def __init__(
-        self, accuracy: AccuracyConfig, n: int, base_temperature: float, max_response_length: int, eos_token_id: int
-    ) -> None:
-        self.accuracy = accuracy
-        self.n = n
-        self.base_temperature = base_temperature
-        self.max_response_length = max_response_length
-        self.eos_token_id = eos_token_id
 
-    def read(self, uids: Iterable[str], tags: dict[str, dict], step: int) -> list[Group]:
-        """Read the groups ``uids``.
-
-        Args:
-            uids: Groups that finished without a failed session.
-            tags: Trajectory key -> verl's tag of that trajectory, of the whole partition.
-            step: Present training step.
-
-        Returns:
-            The groups, in the order of their uids.
-
-        Raises:
-            ValueError: A response has no accuracy, or one that is not a finite number.
-        """
-        sessions: dict[str, dict[str, tuple[int, str]]] = {uid: {} for uid in uids}
-        for key in tags:
-            uid, session, index = key.rsplit("_", 2)
-            if uid in sessions:
-                # Only the last output of a session is scored (verl's rule for agents with several outputs).
-                best = sessions[uid].get(session)
-                if best is None or int(index) > best[0]:
-                    sessions[uid][session] = (int(index), key)
-        keys = [key for uid in sessions for _, key in sorted(sessions[uid].values())]
-        if not keys:
-            return []
-        rows = self._rows(keys)
-        truncated = self._truncated(keys, tags)
-        keys_of_group: dict[str, list[str]] = defaultdict(list)
-        for key in keys:
-            keys_of_group[uid_of(key)].append(key)
-        return [self._group(uid, keys_of_group[uid], rows, tags, truncated, step) for uid in sorted(keys_of_group)]
-
-    def _rows(self, keys: list[str]) -> dict[str, dict[str, Any]]:
-        data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=_FIELDS)
-        columns = {name: [getattr(value, "data", value) for value in list(data[name])] for name in data.keys()}  # noqa: SIM118
-        columns["rm_scores"] = [float(scores.sum()) for scores in data["rm_scores"].unbind()]
-        return {key: {name: column[i] for name, column in columns.items()} for i, key in enumerate(keys)}
-
-    def _truncated(self, keys: list[str], tags: dict[str, dict]) -> set[str]:
-        at_limit = [key for key in keys if tags[key]["response_len"] >= self.max_response_length]
-        if not at_limit:
-            return set()
-        data = tq.kv_batch_get(keys=at_limit, partition_id="train", select_fields=["responses"])
-        responses = data["responses"].unbind()
-        return {
-            key for key, response in zip(at_limit, responses, strict=True) if int(response[-1]) != self.eos_token_id
-        }
-
-    def _group(
-        self,
-        uid: str,
-        keys: Sequence[str],
-        rows: dict[str, dict[str, Any]],
-        tags: dict[str, dict],
-        truncated: set[str],
-        step: int,
-    ) -> Group:
-        first = rows[keys[0]]
-        key = prompt_key_of_row(first)
-        accuracies = [self._accuracy(rows[k], key) for k in keys]
-        return Group(
-            uid=uid,
-            key=key,
-            step=step,
-            temperature=float(first.get(ROLLOUT_TEMPERATURE, self.base_temperature)),
-            expected=self.n,
-            accuracies=accuracies,
-            correct=sum(accuracy >= self.accuracy.threshold for accuracy in accuracies),
-            rewards=[rows[k]["rm_scores"] for k in keys],
-            lengths=[int(tags[k]["response_len"]) for k in keys],
-            truncated=sum(k in truncated for k in keys),
-            outcome=classify(
-                accuracies,
-                self.n,
-                threshold=self.accuracy.threshold,
-                tolerance=self.accuracy.tolerance,
-                prompt=key.hex(),
-            ),
-            trajectory_keys=list(keys),
+def _group(
+    uid: str,
+    keys: list[str],
+    tags: Mapping[str, Mapping[str, Any]],
+    accuracy: AccuracyConfig,
+    n: int,
+    step: int,
+) -> Group:
+    if any(RESPONSE_TAG not in tags[key] for key in keys):
+        raise ValueError(
+            f"Group {uid} was not generated by ERPO's workers, so its prompt and temperature are unknown; if it comes "
+            "from a checkpoint of verl's or of an older version, remove the folder transfer_queue in that checkpoint."
         )
-
-    def _accuracy(self, row: dict[str, Any], key: bytes) -> float:
-        reported = (row.get("extra_fields") or {}).get("reward_extra_info") or {}
-        metric = self.accuracy.metric or ("acc" if "acc" in reported else "reward")
-        if metric == "reward":
-            return row["rm_scores"]
-        if metric not in reported:
-            raise ValueError(
-                f"The reward function returned no {metric!r} for prompt {key.hex()}: add it to the dictionary that it "
-                f"returns, or set erpo.accuracy.metric to one of {[*sorted(reported), 'reward']}."
-            )
-        return float("nan") if reported[metric] is None else float(reported[metric])
+    responses = [tags[key][RESPONSE_TAG] for key in keys]
+    key = bytes.fromhex(responses[0]["prompt"])
+    accuracies = [response["accuracy"] for response in responses]
+    scored = [value for value in accuracies if value is not None]
+    return Group(
+        uid=uid,
+        key=key,
+        step=step,
+        temperature=responses[0]["temperature"],
+        expected=n,
+        accuracies=accuracies,
+        correct=sum(accuracy.is_correct(value) for value in scored),
+        rewards=[response["reward"] for response in responses],
+        lengths=[response["generated"] for response in responses],
+        truncated=sum(response["truncated"] for response in responses),
+        outcome=classify(scored, n, threshold=accuracy.threshold, tolerance=accuracy.tolerance, prompt=key.hex()),
+        problem=next((response["problem"] for response in responses if response["problem"]), None),
+        trajectory_keys=keys,
+    )

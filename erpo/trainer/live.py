@@ -10,7 +10,8 @@ import pandas as pd
 import transfer_queue as tq
 from transformers import PreTrainedTokenizerBase
 
-from erpo.tracker import PromptTracker
+from erpo.tracker import Outcome, PromptTracker
+from erpo.trainer.config import AccuracyConfig
 from erpo.trainer.groups import Group
 
 
@@ -20,25 +21,30 @@ def choose_responses(groups: Iterable[Group], count: int) -> list[tuple[Group, i
     Returns:
         Groups and the positions of their responses.
     """
+    complete = [group for group in groups if group.outcome != Outcome.INCOMPLETE]
     hottest = sorted(
-        groups, key=lambda group: (-group.temperature, abs(group.correct / group.expected - 0.5), group.key)
+        complete, key=lambda group: (-group.temperature, abs(group.correct / group.expected - 0.5), group.key)
     )
     chosen = []
     for group in hottest[:count]:
-        best, worst = int(np.argmax(group.accuracies)), int(np.argmin(group.accuracies))
+        accuracies = np.array(group.accuracies, dtype=float)
+        best, worst = int(accuracies.argmax()), int(accuracies.argmin())
         chosen += [(group, position) for position in dict.fromkeys((best, worst))]
     return chosen
 
 
 def read_responses(
-    chosen: Sequence[tuple[Group, int]], tokenizer: PreTrainedTokenizerBase, threshold: float, max_response_length: int
+    chosen: Sequence[tuple[Group, int]],
+    tokenizer: PreTrainedTokenizerBase,
+    accuracy: AccuracyConfig,
+    max_response_length: int,
 ) -> list[dict[str, Any]]:
     """Read responses out of TransferQueue, as rows of the sample log.
 
     Args:
         chosen: Groups of the batch that is being trained on, and positions of responses in them.
         tokenizer: The model's.
-        threshold: Accuracy from which a response is correct.
+        accuracy: When a response is correct.
         max_response_length: Length limit of a response in tokens.
     """
     keys = [group.trajectory_keys[position] for group, position in chosen]
@@ -46,7 +52,7 @@ def read_responses(
     prompts = [getattr(prompt, "data", prompt) for prompt in data["raw_prompt"]]
     rows = []
     for (group, position), prompt, tokens in zip(chosen, prompts, data["responses"].unbind(), strict=True):
-        at_limit = group.lengths[position] >= max_response_length
+        at_limit = len(tokens) >= max_response_length
         rows.append(
             {
                 "step": group.step,
@@ -54,7 +60,7 @@ def read_responses(
                 "prompt": "\n".join(str(message["content"]) for message in prompt),
                 "temperature": group.temperature,
                 "response": tokenizer.decode(tokens.tolist(), skip_special_tokens=True),
-                "correct": group.accuracies[position] >= threshold,
+                "correct": accuracy.is_correct(group.accuracies[position] or 0.0),
                 "truncated": at_limit and int(tokens[-1]) != tokenizer.eos_token_id,
                 "length": group.lengths[position],
                 "outcome": group.outcome.name.lower(),

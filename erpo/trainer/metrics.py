@@ -13,6 +13,7 @@ from tensordict import TensorDict
 
 from erpo.tracker import Outcome
 from erpo.trainer.groups import Group
+from erpo.trainer.replay_buffer import FILTERED, STALE, SURPLUS
 
 # A temperature travels as float32; anything closer to the base than this is the base.
 RAISED_MARGIN = 1e-4
@@ -49,26 +50,29 @@ def is_raised(temperatures: NDArray[np.float64], base: float) -> NDArray[np.bool
     return temperatures > base + RAISED_MARGIN
 
 
-def group_metrics(groups: Sequence[Group], base_temperature: float) -> dict[str, float]:
+def group_metrics(settled: Sequence[tuple[Group, str | None]], base_temperature: float) -> dict[str, float]:
     """Shares, revivals, temperatures, lengths of the groups that one step generated, dropped ones included.
 
     Args:
-        groups: The groups that left the replay buffer in this step.
+        settled: The groups that left the replay buffer in this step, and why they were dropped, None if not.
         base_temperature: Temperature of a prompt that is not raised.
 
     Returns:
         Metrics by name; a mean over nothing (no raised groups, say) is left out rather than invented.
     """
-    complete = [group for group in groups if group.outcome != Outcome.INCOMPLETE]
+    metrics = {"erpo/groups/count": float(len(settled))}
+    for reason in (FILTERED, SURPLUS, STALE):
+        metrics[f"erpo/groups/{reason}"] = float(sum(found == reason for _, found in settled))
+    metrics["erpo/groups/unscored"] = float(sum(group.problem is not None for group, _ in settled))
+    complete = [group for group, _ in settled if group.outcome != Outcome.INCOMPLETE]
     if not complete:
-        return {}
+        return metrics
     outcomes = np.array([group.outcome for group in complete])
     temperatures = np.array([group.temperature for group in complete])
     raised = is_raised(temperatures, base_temperature)
     after_all_correct = np.array([group.previous == Outcome.ALL_CORRECT for group in complete])
     revived = np.array([group.revived for group in complete])
-    metrics = {
-        "erpo/groups/count": float(len(groups)),
+    metrics |= {
         "erpo/groups/frac_all_correct": float((outcomes == Outcome.ALL_CORRECT).mean()),
         "erpo/groups/frac_all_wrong": float((outcomes == Outcome.ALL_WRONG).mean()),
         "erpo/groups/frac_mixed": float((outcomes == Outcome.MIXED).mean()),
@@ -89,24 +93,26 @@ def group_metrics(groups: Sequence[Group], base_temperature: float) -> dict[str,
     return metrics
 
 
-def signal_metrics(advantages: torch.Tensor, outcomes: Sequence[Outcome]) -> dict[str, float]:
+def signal_metrics(advantages: torch.Tensor, outcomes: Sequence[Outcome], by_ra: NDArray[np.bool_]) -> dict[str, float]:
     """Share of the trained responses that have a gradient, and where it comes from.
 
     Args:
-        advantages: Nested (responses, tokens).
+        advantages: (responses, tokens).
         outcomes: Outcome of the group of each response, (responses,).
+        by_ra: Whether a response's advantage is RA's, (responses,).
 
     Returns:
-        The share in all, the share from mixed groups, which carry real signal, and the share from all-correct groups,
-        whose signal is RA's pseudo sample.
+        The share; of it the parts from mixed groups, from RA, and from other differences of the rewards inside
+        residual groups, which length or format penalties make.
     """
-    has_gradient = np.array([bool((row != 0).any()) for row in advantages.unbind()])
-    kinds = np.array(outcomes)
+    has_gradient = (advantages != 0).any(dim=-1).numpy()
+    mixed = np.array(outcomes) == Outcome.MIXED
     prefix = "erpo/signal/frac_responses_with_gradient"
     return {
         prefix: float(has_gradient.mean()),
-        f"{prefix}_mixed": float((has_gradient & (kinds == Outcome.MIXED)).mean()),
-        f"{prefix}_ra": float((has_gradient & (kinds == Outcome.ALL_CORRECT)).mean()),
+        f"{prefix}_mixed": float((has_gradient & mixed).mean()),
+        f"{prefix}_ra": float((has_gradient & by_ra).mean()),
+        f"{prefix}_shaped": float((has_gradient & ~mixed & ~by_ra).mean()),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tensordict import TensorDict
 from tqdm import tqdm
 
-from erpo.tracker import DataSummary, check_prompts
+from erpo.tracker import DataSummary, check_prompts, prompt_key
 from erpo.trainer.config import ConfigError
 
 
@@ -17,6 +17,11 @@ def rows_of(batch: TensorDict) -> list[dict[str, Any]]:
     names = [name for name in ("raw_prompt", "data_source", "extra_info") if name in batch.keys()]  # noqa: SIM118
     columns = {name: [getattr(value, "data", value) for value in list(batch.get(name))] for name in names}
     return [{name: column[i] for name, column in columns.items()} for i in range(len(batch))]
+
+
+def prompt_key_of_row(row: dict[str, Any]) -> bytes:
+    """Key of the prompt in a dataset row."""
+    return prompt_key(*_identity(row))
 
 
 def check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:
@@ -30,5 +35,5 @@ def check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:
 
 
 def _identity(row: dict[str, Any]) -> tuple[str, Any, Any]:
-    """What :func:`erpo.tracker.check_prompts` wants to know of a dataset row."""
+    """What names the prompt of a dataset row: data source, prompt and id."""
     return str(row.get("data_source", "")), row["raw_prompt"], (row.get("extra_info") or {}).get("prompt_id")

@@ -52,6 +52,5 @@ def test_scale_and_decay_at_the_cap():
     np.testing.assert_allclose(ra_advantages(np.ones(8), config, by_std=True, capped_visits=3), full * 0.5 * 0.9**3)
 
 
-def test_a_pseudo_reward_that_is_no_wrong_answer_is_refused():
-    with pytest.raises(ValueError, match=r"set erpo\.ra\.pseudo_reward"):
-        ra_advantages(np.zeros(4), RAConfig(), by_std=True)
+def test_a_group_that_a_penalty_took_down_to_the_pseudo_reward_is_left_alone():
+    assert ra_advantages(np.array([1.0, 1.0, 1.0, 0.0]), RAConfig(), by_std=True) is None

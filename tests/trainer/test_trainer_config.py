@@ -60,6 +60,10 @@ def test_grpo_changes_no_setting_of_verl_but_the_estimator():
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
         ours = OmegaConf.to_container(compose("erpo_trainer", overrides=["method=grpo"]))
     ours.pop("erpo")
+    # It samples as verl's does, and writes the tags that the group log and the history are read from.
+    manager = ours["actor_rollout_ref"]["rollout"]["agent"].pop("agent_loop_manager_class")
+    assert manager == checks.MANAGER_CLASS
+    plain["actor_rollout_ref"]["rollout"]["agent"].pop("agent_loop_manager_class")
     assert ours == plain
 
 

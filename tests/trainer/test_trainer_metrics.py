@@ -37,10 +37,17 @@ GROUPS = [
     group(Outcome.ALL_WRONG, previous=Outcome.MIXED),
     group(Outcome.INCOMPLETE),
 ]
+SETTLED = [(one, None) for one in GROUPS]
+
+
+def test_groups_that_are_not_trained_on_are_counted_by_the_reason():
+    reasons = ["filtered", "surplus", "filtered", "stale", None]
+    metrics = group_metrics(list(zip(GROUPS, reasons, strict=True)), base_temperature=1.0)
+    assert [metrics[f"erpo/groups/{name}"] for name in ("filtered", "surplus", "stale")] == [2, 1, 1]
 
 
 def test_shares_revivals_and_temperatures_are_over_complete_groups():
-    metrics = group_metrics(GROUPS, base_temperature=1.0)
+    metrics = group_metrics(SETTLED, base_temperature=1.0)
     assert metrics["erpo/groups/count"] == 5
     assert metrics["erpo/groups/frac_all_correct"] == 0.5
     assert metrics["erpo/groups/frac_mixed"] == 0.25
@@ -54,7 +61,7 @@ def test_shares_revivals_and_temperatures_are_over_complete_groups():
 
 
 def test_raised_and_base_groups_are_apart():
-    metrics = group_metrics(GROUPS, base_temperature=1.0)
+    metrics = group_metrics(SETTLED, base_temperature=1.0)
     assert metrics["erpo/raised/response_length_mean"] == (4 + 6 + 10 + 20) / 4
     assert metrics["erpo/raised/frac_truncated"] == 0.25
     assert metrics["erpo/raised/accuracy"] == 0.75
@@ -62,10 +69,10 @@ def test_raised_and_base_groups_are_apart():
 
 
 def test_a_share_of_nothing_is_left_out():
-    metrics = group_metrics([group(Outcome.MIXED)], base_temperature=1.0)
+    metrics = group_metrics([(group(Outcome.MIXED), None)], base_temperature=1.0)
     assert "erpo/revived/frac" not in metrics
     assert "erpo/raised/accuracy" not in metrics
-    assert group_metrics([], 1.0) == {}
+    assert set(group_metrics([], 1.0).values()) == {0.0}
 
 
 def test_totals_count_every_generated_token():
@@ -79,10 +86,16 @@ def nested(*rows):
 
 
 def test_signal_of_mixed_groups_and_of_ra_are_apart():
-    advantages = nested([0.5, 0.5], [0.0], [0.3, 0.0, 0.3], [0.0, 0.0])
+    advantages = torch.tensor([[0.5, 0.5], [0.0, 0.0], [0.3, 0.0], [0.0, -1.0]])
     outcomes = [Outcome.MIXED, Outcome.ALL_WRONG, Outcome.ALL_CORRECT, Outcome.ALL_CORRECT]
     prefix = "erpo/signal/frac_responses_with_gradient"
-    assert signal_metrics(advantages, outcomes) == {prefix: 0.5, f"{prefix}_mixed": 0.25, f"{prefix}_ra": 0.25}
+    # The last response is all-correct too, but its gradient comes from a penalty, not from RA.
+    assert signal_metrics(advantages, outcomes, np.array([False, False, True, False])) == {
+        prefix: 0.75,
+        f"{prefix}_mixed": 0.25,
+        f"{prefix}_ra": 0.25,
+        f"{prefix}_shaped": 0.25,
+    }
 
 
 def test_log_prob_agreement_reads_only_unmasked_tokens_and_splits_by_temperature():
@@ -123,7 +136,7 @@ def test_every_group_is_described_by_its_own_tokens():
 
 
 def test_console_line_is_one_line_and_names_what_matters():
-    metrics = {**group_metrics(GROUPS, 1.0), "val-core/arithmetic/acc/mean@4": 0.61, "timing_s/step": 1.25}
+    metrics = {**group_metrics(SETTLED, 1.0), "val-core/arithmetic/acc/mean@4": 0.61, "timing_s/step": 1.25}
     line = step_line(metrics, step=3, total_steps=60)
     assert "\n" not in line
     assert line.startswith("step 3/60 | held-out accuracy 0.610 | all-correct 50% | mixed 25%")

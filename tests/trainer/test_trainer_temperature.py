@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from erpo.trainer.agent_loop import PerPromptTemperatureWorker
+from erpo.trainer.agent_loop import ErpoAgentLoopWorker
 from erpo.trainer.engine import response_temperatures
 
 
@@ -19,10 +19,11 @@ def sampled_at(monkeypatch, prompt, *, validate):
     async def record(self, prompt, sampling_params, trajectory, trace=False):
         seen.update(sampling_params)
 
-    monkeypatch.setattr(PerPromptTemperatureWorker.__mro__[1], "_run_prompt", record)
-    worker = object.__new__(PerPromptTemperatureWorker)
+    monkeypatch.setattr(ErpoAgentLoopWorker.__mro__[1], "_run_prompt", record)
+    worker = object.__new__(ErpoAgentLoopWorker)
+    worker._tags = {}
     shared = {"temperature": 1.0, "top_p": 1.0}
-    asyncio.run(worker._run_prompt(prompt, shared, {"validate": validate}))
+    asyncio.run(worker._run_prompt({"uid": "u", **prompt}, shared, {"validate": validate}))
     assert shared["temperature"] == 1.0  # all prompts of a batch share this dictionary
     return seen["temperature"]
 

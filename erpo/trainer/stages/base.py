@@ -2,17 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the stages of a training step share: the state of the trainer."""
 
+import logging
+import os
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.v1 import PPOTrainer
 
 from erpo.runs import GroupLog, MetricsLog
+from erpo.runs.console import write_line
 from erpo.runs.sample_log import SampleLog
 from erpo.tracker import PromptTracker
 from erpo.trainer.config import ErpoConfig
 from erpo.trainer.groups import Group
 from erpo.trainer.metrics import Totals
+
+logger = logging.getLogger(__name__)
+logger.setLevel(os.getenv("VERL_LOGGING_LEVEL", "INFO"))
 
 
 class TrainerStage(PPOTrainer):
@@ -23,9 +29,14 @@ class TrainerStage(PPOTrainer):
         tracker: History of the prompts.
         groups: Groups that finished and are still in the replay buffer, by uid.
         unreported: Groups that were read and of which the tracker does not know yet.
-        settled: Groups that left the replay buffer since the last step, and whether they were dropped.
+        settled: Groups that left the replay buffer since the last step, and why they were dropped, None if not.
+        failed: Groups that left it since the last step without any response to read.
         batch_groups: Groups of the batch that is being trained on, by uid.
         totals: What was generated so far.
+        ra_skipped: All-correct groups of this step that RA left alone.
+        stopped_refilling: Why this step dropped no more groups, None if it could go on.
+        next_refill_report: Batches' worth of dropped groups after which the console is told again.
+        said: What :meth:`say_once` said.
         longest_training: Training steps by verl's settings; a token budget can end the run earlier.
     """
 
@@ -37,9 +48,14 @@ class TrainerStage(PPOTrainer):
         self.erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
         self.groups: dict[str, Group] = {}
         self.unreported: list[Group] = []
-        self.settled: list[tuple[Group, bool]] = []
+        self.settled: list[tuple[Group, str | None]] = []
+        self.failed = 0
         self.batch_groups: dict[str, Group] = {}
         self.totals = Totals()
+        self.ra_skipped = 0
+        self.stopped_refilling: str | None = None
+        self.next_refill_report = 1
+        self.said: set[str] = set()
         self.run_folder = Path(config.trainer.default_local_dir)
         self.group_log = GroupLog(self.run_folder)
         self.metrics_log = MetricsLog(self.run_folder)
@@ -61,3 +77,14 @@ class TrainerStage(PPOTrainer):
             steps_left = round((self.erpo.token_budget - self.totals.tokens) / tokens_per_step)
             last = self.global_steps + max(least, steps_left)
             self.total_training_steps = min(self.longest_training, last)
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence on the console between the lines of two steps."""
+        write_line(self.run_folder, f"note: {sentence}")
+        logger.warning(sentence)
+
+    def say_once(self, sentence: str) -> None:
+        """Show a sentence at its first occurrence."""
+        if sentence not in self.said:
+            self.said.add(sentence)
+            self.say(sentence)

@@ -24,6 +24,7 @@ class Checkpoint(TrainerStage):
         # Before verl's part, which ends by naming this step as the latest: a step so named has its tracker state.
         folder = self.run_folder / f"global_step_{self.global_steps}" / STATE_FOLDER
         self._report()
+        self.tracker.finish_batch()
         waiting = [group.to_json() for group in self.groups.values()]
         save_state(self.tracker, folder, extra={"waiting_groups": waiting, "totals": vars(self.totals)})
         super()._save_checkpoint()

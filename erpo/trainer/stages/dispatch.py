@@ -6,12 +6,11 @@ import logging
 import os
 
 import torch
-from tensordict import TensorDict
+from tensordict import NonTensorStack, TensorDict
 
 from erpo.tracker import PromptTracker, keys_array
-from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
-from erpo.trainer.groups import prompt_key_of_row
-from erpo.trainer.rows import check_rows, rows_of
+from erpo.trainer import PROMPT_KEY, ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
+from erpo.trainer.rows import check_rows, prompt_key_of_row, rows_of
 from erpo.trainer.stages.base import TrainerStage
 
 logger = logging.getLogger(__name__)
@@ -29,9 +28,10 @@ class Dispatch(TrainerStage):
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
+        keys = [prompt_key_of_row(row) for row in rows_of(batch)]
+        batch[PROMPT_KEY] = NonTensorStack(*(key.hex() for key in keys))
         if self.tracker.attaches_temperatures:
-            keys = keys_array([prompt_key_of_row(row) for row in rows_of(batch)])
-            temperatures = self.tracker.temperatures_for(keys)
+            temperatures = self.tracker.temperatures_for(keys_array(keys))
             batch[ROLLOUT_TEMPERATURE] = torch.tensor(temperatures, dtype=torch.float32)
             if self.erpo.train_temperature == "base":
                 base = float(self.config.actor_rollout_ref.rollout.temperature)

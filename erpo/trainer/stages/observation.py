@@ -8,7 +8,7 @@ import numpy as np
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from erpo.tracker import GroupOutcomes, keys_array
-from erpo.trainer.groups import GroupReader
+from erpo.trainer.groups import read_groups
 from erpo.trainer.replay_buffer import observe_groups
 from erpo.trainer.stages.base import TrainerStage
 
@@ -21,13 +21,17 @@ class Observation(TrainerStage):
             super()._build_replay_buffer(),
             observer=self,
             groups=self.groups,
-            dropped_outcomes=self.erpo.groups.dropped_outcomes,
+            settings=self.erpo.groups,
             poll_interval=self.erpo.poll_interval,
         )
 
     def observe(self, uids: Iterable[str], tags: dict[str, dict]) -> None:
         """Read groups that finished; the tracker is told of all of them together (:meth:`on_sample_end`)."""
-        groups = self._group_reader().read(uids, tags, self.global_steps)
+        n = int(self.config.actor_rollout_ref.rollout.n)
+        groups = read_groups(uids, tags, self.erpo.accuracy, n, self.global_steps)
+        for group in groups:
+            if group.problem:
+                self.say_once(f"a response has no score, and so its group no kind: {group.problem}")
         self.groups.update({group.uid: group for group in groups})
         self.unreported.extend(groups)
 
@@ -49,7 +53,8 @@ class Observation(TrainerStage):
                 sizes=np.array([len(group.accuracies) for group in groups], dtype=np.int32),
                 temperatures=np.array([group.temperature for group in groups]),
                 steps=np.array([group.step for group in groups], dtype=np.int64),
-            )
+            ),
+            more_to_come=True,
         )
         capped_visits = self.tracker.capped_visits_for(keys)
         for i, group in enumerate(groups):
@@ -57,21 +62,34 @@ class Observation(TrainerStage):
             group.previous = int(observation.previous_outcome[i])
             group.capped_visits = int(capped_visits[i])
 
-    def settle(self, uids: Iterable[str], *, dropped: bool) -> None:
-        """Note which groups left the replay buffer, and how; failed groups were never observed."""
+    def settle(self, uids: Iterable[str], drop_reason: str | None) -> None:
+        """Note which groups left the replay buffer, and why; failed groups were never observed."""
         for uid in uids:
             group = self.groups.pop(uid, None)
-            if group is not None:
-                self.settled.append((group, dropped))
-                if not dropped:
-                    self.batch_groups[uid] = group
+            if group is None:
+                self.failed += 1
+                continue
+            self.settled.append((group, drop_reason))
+            if drop_reason is None:
+                self.batch_groups[uid] = group
 
-    def _group_reader(self) -> GroupReader:
-        rollout = self.config.actor_rollout_ref.rollout
-        return GroupReader(
-            accuracy=self.erpo.accuracy,
-            n=rollout.n,
-            base_temperature=float(rollout.temperature),
-            max_response_length=int(rollout.response_length),
-            eos_token_id=self.tokenizer.eos_token_id,
-        )
+    def reason_to_drop_no_more(self, dropped: int, batch_size: int) -> str | None:
+        """Why the batch that is being sampled must keep what comes, in a few words; None: it may drop on.
+
+        Without a limit a batch of prompts that the model cannot solve would be sampled for ever.
+        """
+        limit = self.erpo.groups.refill_limit
+        budget = self.erpo.token_budget
+        generated = self.totals.tokens + sum(sum(group.lengths) for group, _ in self.settled)
+        reason = None
+        if dropped >= limit * batch_size:
+            reason = f"erpo.groups.refill_limit={limit:g} batches"
+        elif budget is not None and generated >= budget:
+            reason = f"erpo.token_budget={budget:,}"
+        if reason and reason != self.stopped_refilling:
+            self.stopped_refilling = reason
+            self.say(f"step {self.global_steps} drops no more after {dropped} dropped groups ({reason})")
+        elif reason is None and dropped >= self.next_refill_report * batch_size:
+            self.next_refill_report = dropped // batch_size + 1
+            self.say(f"step {self.global_steps} is refilling: {dropped} groups dropped for a batch of {batch_size}")
+        return reason

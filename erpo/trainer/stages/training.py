@@ -2,14 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: agreement of log-probs, RA, and where the gradient comes from."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import transfer_queue as tq
-from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from verl.protocol import DataProto
+from verl.trainer.ppo.v1 import trainer_base
 
 from erpo.tracker import Outcome
 from erpo.trainer.advantage import ra_advantages
+from erpo.trainer.after_call import after_call
 from erpo.trainer.groups import Group, uid_of
 from erpo.trainer.metrics import describe_groups, log_prob_metrics, signal_metrics
 from erpo.trainer.stages.base import TrainerStage
@@ -32,37 +37,66 @@ class Training(TrainerStage):
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        batch = super()._compute_advantage(batch, metrics)
-        if self.erpo.ra.enable:
-            self._reactivate(batch)
-        keys, groups = self._observed(batch)
-        if keys:
-            data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["advantages"])
-            metrics.update(signal_metrics(data["advantages"], [group.outcome for group in groups]))
-        return batch
+        def adjust(data: DataProto, *_: Any, batch_keys: Sequence[str], **__: Any) -> None:
+            reactivated = self._reactivate(data, batch_keys) if self.erpo.ra.enable else set()
+            self._silence_unscored(data, batch_keys)
+            observed = [row for row, key in enumerate(batch_keys) if uid_of(key) in self.batch_groups]
+            if observed:
+                outcomes = [self.batch_groups[uid_of(batch_keys[row])].outcome for row in observed]
+                by_ra = np.array([row in reactivated for row in observed])
+                metrics.update(signal_metrics(data.batch["advantages"][observed], outcomes, by_ra))
 
-    def _reactivate(self, batch: KVBatchMeta) -> None:
-        """Overwrite the advantages of all-correct groups with RA's."""
-        advantage_of: dict[str, float] = {}
+        with after_call(trainer_base, "compute_advantage_for_multi_trajectories", adjust):
+            return super()._compute_advantage(batch, metrics)
+
+    def _reactivate(self, data: DataProto, keys: Sequence[str]) -> set[int]:
+        """Give all-correct groups RA's advantages in place of the estimator's.
+
+        Args:
+            data: verl's batch, (rows, tokens): ``token_level_rewards`` (with a KL term where verl adds one to the
+                reward), ``response_mask``, ``advantages`` and ``returns``; the last two are changed.
+            keys: Trajectory key of each row.
+
+        Returns:
+            The rows that were changed.
+        """
         by_std = bool(self.config.algorithm.get("norm_adv_by_std_in_grpo", True))
+        rewards = data.batch["token_level_rewards"].sum(dim=-1).double().numpy()
+        row_of = {key: row for row, key in enumerate(keys)}
+        advantage_of: dict[str, float] = {}  # of a session, which may have several outputs
         for group in self.batch_groups.values():
-            if group.outcome == Outcome.ALL_CORRECT:
-                values = ra_advantages(
-                    np.array(group.rewards), self.erpo.ra, by_std=by_std, capped_visits=group.capped_visits
+            if group.outcome != Outcome.ALL_CORRECT or group.trajectory_keys[0] not in row_of:
+                continue
+            rows = [row_of[key] for key in group.trajectory_keys]
+            values = ra_advantages(rewards[rows], self.erpo.ra, by_std=by_std, capped_visits=group.capped_visits)
+            if values is None:
+                self.ra_skipped += 1
+                self.say_once(
+                    "RA leaves an all-correct group as it is, because a penalty took one of its rewards down to "
+                    f"erpo.ra.pseudo_reward={self.erpo.ra.pseudo_reward:g}; erpo/ra/skipped counts such groups"
                 )
-                sessions = (key.rsplit("_", 1)[0] for key in group.trajectory_keys)
-                advantage_of.update(zip(sessions, values.tolist(), strict=True))
-        keys = [key for key in batch.keys if key.rsplit("_", 1)[0] in advantage_of]
-        if not keys:
-            return
-        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["response_mask"])
-        rows = [
-            mask.to(torch.float32) * advantage_of[key.rsplit("_", 1)[0]]
-            for key, mask in zip(keys, data["response_mask"].unbind(), strict=True)
-        ]
-        advantages = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
-        fields = TensorDict({"advantages": advantages, "returns": advantages.clone()}, batch_size=len(keys))
-        tq.kv_batch_put(keys=keys, partition_id=batch.partition_id, fields=fields)
+                continue
+            sessions = (key.rsplit("_", 1)[0] for key in group.trajectory_keys)
+            advantage_of.update(zip(sessions, values.tolist(), strict=True))
+        session_of = {row: key.rsplit("_", 1)[0] for row, key in enumerate(keys)}
+        changed = {row: advantage_of[session] for row, session in session_of.items() if session in advantage_of}
+        self._set_advantages(data, changed)
+        return set(changed)
+
+    def _silence_unscored(self, data: DataProto, keys: Sequence[str]) -> None:
+        """Take the advantages of groups that hold a response without a score: their rewards are not comparable."""
+        unscored = {uid for uid, group in self.batch_groups.items() if group.problem}
+        self._set_advantages(data, {row: 0.0 for row, key in enumerate(keys) if uid_of(key) in unscored})
+
+    @staticmethod
+    def _set_advantages(data: DataProto, advantage_of: dict[int, float]) -> None:
+        """Overwrite advantages and returns of rows, one value for all tokens of a row that the mask keeps."""
+        rows = list(advantage_of)
+        if rows:
+            mask = data.batch["response_mask"][rows].to(torch.float32)
+            values = mask * torch.tensor([advantage_of[row] for row in rows]).unsqueeze(-1)
+            data.batch["advantages"][rows] = values
+            data.batch["returns"][rows] = values
 
     def _observed(self, batch: KVBatchMeta) -> tuple[list[str], list[Group]]:
         """The batch's trajectories of observed groups: not verl's padding, not those of failed groups."""
