@@ -122,7 +122,7 @@ def observe_groups(
     buffer.observer = observer
     buffer.groups = groups
     buffer.settings = settings
-    buffer._batch_size, buffer._dropped, buffer._reasons = 0, 0, {}
+    buffer._batch_size, buffer._dropped, buffer._reasons = 1, 0, {}  # until the first batch is asked for
     buffer._verls_refill, buffer.refill_fn = buffer.refill_fn, buffer.refill
     if poll_interval is not None:
         buffer.poll_interval = poll_interval
