@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Observing every finished group before any filter clears it, and dropping the kinds that the method drops."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
@@ -10,6 +11,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from erpo.tracker import Outcome
 from erpo.trainer.groups import Group
+from erpo.trainer.watchdog import Watchdog
 
 
 class GroupObserver(Protocol):
@@ -28,6 +30,7 @@ class ObservingReplayBuffer(ReplayBuffer):
     observer: GroupObserver
     groups: dict[str, Group]
     dropped_outcomes: frozenset[Outcome]
+    watchdog: Watchdog | None
 
     def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter]:
         # verl asks at every poll, before it evicts: the one moment at which all finished groups are still there.
@@ -51,7 +54,21 @@ class ObservingReplayBuffer(ReplayBuffer):
     def _materialize_batch(self, partition_id, selected_prompt_uids, partition_snapshot):  # type: ignore[no-untyped-def]
         if partition_id != "val":
             self.observer.settle(selected_prompt_uids, dropped=False)
+        if self.watchdog is not None:
+            self.watchdog.reset()
         return super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
+
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        begin = time.monotonic()
+        last_debug_time = super()._wait_for_next_poll(partition_id, last_debug_time)
+        if self.watchdog is not None:
+            statuses = ("pending", "running", "finished", "failure")
+            counts = [f"{len(getattr(self, f'{status}_keys')[partition_id])} {status}" for status in statuses]
+            responses = (key for partition in self.partitions.values() for key in partition)
+            self.watchdog.waiting(
+                time.monotonic() - begin, responses, f"groups of {partition_id!r}, of which {', '.join(counts)}"
+            )
+        return last_debug_time
 
 
 def observe_groups(
@@ -60,6 +77,7 @@ def observe_groups(
     groups: dict[str, Group],
     dropped_outcomes: frozenset[Outcome],
     poll_interval: float | None,
+    watchdog: Watchdog | None,
 ) -> ReplayBuffer:
     """Let ``observer`` see the groups of a replay buffer that verl built.
 
@@ -71,6 +89,7 @@ def observe_groups(
         groups: uid -> group, filled by the observer; holds every group that finished and has not left.
         dropped_outcomes: Kinds of groups that are dropped and refilled.
         poll_interval: Seconds between two looks into TransferQueue; None keeps verl's.
+        watchdog: Ends a wait for responses that cannot come; None waits for ever, as verl does.
 
     Returns:
         The same buffer.
@@ -79,6 +98,7 @@ def observe_groups(
     buffer.observer = observer
     buffer.groups = groups
     buffer.dropped_outcomes = dropped_outcomes
+    buffer.watchdog = watchdog
     if poll_interval is not None:
         buffer.poll_interval = poll_interval
     return buffer

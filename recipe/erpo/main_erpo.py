@@ -109,10 +109,11 @@ def main(config: DictConfig) -> None:
     """Command line."""
     from erpo.tracker import TrackerError
     from erpo.trainer.config import ConfigError
+    from erpo.trainer.watchdog import StalledError
 
     try:
         train(config)
-    except (ConfigError, TrackerError) as error:
+    except (ConfigError, TrackerError, StalledError) as error:
         # Ray raises an actor's error as one of the same class, whose text is the actor's traceback.
         sys.exit(f"error: {getattr(error, 'cause', error)}")
 

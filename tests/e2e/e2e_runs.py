@@ -120,14 +120,17 @@ def wait_for(run: Run, path: Path) -> None:
         time.sleep(0.02)
 
 
-def replay(run_folder: Path, schedule: TrackerConfig) -> PromptTracker:
-    """Tell a new tracker what the group log says, checking that every group was sampled at the tracker's temperature.
+def replay(run_folder: Path, schedule: TrackerConfig, last: int | None = None) -> PromptTracker:
+    """Tell a new tracker what the group log says up to step `last` (None: all of it).
+
+    It is checked that every group was sampled at the tracker's temperature.
 
     The log and the state on disk were written by different code at different times; they agree only if every group was
     observed once and sampled as the tracker said.
     """
     tracker = PromptTracker(schedule)
-    for _, step in read_groups(run_folder).groupby("step"):
+    groups = read_groups(run_folder)
+    for _, step in groups[groups["step"] <= (last or groups["step"].max())].groupby("step"):
         keys = keys_array([bytes.fromhex(key) for key in step["key"]])
         sampled = step["temperature"].to_numpy()
         if tracker.attaches_temperatures and len(set(step["key"])) == len(step):
