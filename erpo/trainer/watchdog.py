@@ -7,16 +7,21 @@ The groups of a worker that was killed, for memory say, never finish.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import psutil
 import ray
 from ray._private import state as ray_state
+from ray.exceptions import RayActorError
 
 # Seconds between two looks at the processes; one look asks Ray's control store and takes some 20 ms.
 _LOOK_EVERY = 5.0
 _GIB = 2**30
+_GO_ON = (
+    "If it was killed for memory, give it more (fewer workers, a lower rollout.gpu_memory_utilization or batch); "
+    "the same command goes on from the last checkpoint."
+)
 
 
 class StalledError(RuntimeError):
@@ -76,13 +81,11 @@ class Watchdog:
 
     def _look_for_dead(self, groups: str) -> None:
         workers = self.workers()
-        dead = [f"{workers[actor]} {describe(found)}" for actor, found in dead_actors().items() if actor in workers]
+        dead = [f"{workers[actor]} {describe(found)}" for actor, found in dead_actors(workers).items()]
         if dead:
             raise StalledError(
                 f"{len(dead)} of {len(workers)} processes that work on responses died, so that the batch can never be "
-                f"complete: {'; '.join(dead)}. Give them memory (fewer workers, a lower "
-                f"rollout.gpu_memory_utilization or batch) and start the same command again: the run goes on from its "
-                f"last checkpoint. {self._seen(groups)}"
+                f"complete: {'; '.join(dead)}. {_GO_ON} {self._seen(groups)}"
             )
 
     def _seen(self, groups: str) -> str:
@@ -94,11 +97,13 @@ class Watchdog:
         )
 
 
-def dead_actors() -> dict[str, dict[str, Any]]:
-    """This run's actors that Ray will not start again: actor id (hex) -> Ray's description."""
-    # By the control store: Ray's public list of actors needs its dashboard, which a run can do without.
-    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
-    return ray_state.actors(job_id=job, actor_state_name="DEAD")
+def dead_actors(actors: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Those of ``actors`` (ids, hex) that are dead and that Ray will not start again, with Ray's description."""
+    # By the control store: Ray's public list of actors needs its dashboard, which a run can do without. An actor's id
+    # ends in its job's, which keeps other jobs of a shared cluster out.
+    jobs = {bytes.fromhex(actor)[-ray.JobID.size() :] for actor in actors}
+    found = [ray_state.actors(job_id=ray.JobID(job), actor_state_name="DEAD") for job in jobs]
+    return {actor: described for of_job in found for actor, described in of_job.items() if actor in actors}
 
 
 def describe(actor: Mapping[str, Any]) -> str:
@@ -108,6 +113,17 @@ def describe(actor: Mapping[str, Any]) -> str:
     reason = "for a reason that Ray does not know"
     if kind is not None:
         context = getattr(cause, kind)
-        # Ray goes on with a paragraph of advice.
-        reason = getattr(context, "error_message", str(context)).split(" Some common causes")[0].strip().rstrip(".")
+        reason = _without_advice(getattr(context, "error_message", str(context)))
     return f"(process {actor['Pid']} on {actor['Address']['IPAddress']}): {reason}"
+
+
+def death_message(error: RayActorError) -> str:
+    """The sentence for a call that failed because the process it went to is dead."""
+    # Out of an actor, the error comes as one of the same class whose text is the actor's traceback.
+    died = _without_advice(str(getattr(error, "cause", error)))
+    return f"A process of the run died. {died}. {_GO_ON}"
+
+
+def _without_advice(text: str) -> str:
+    """Ray's message on one line, without the paragraph of advice at its end."""
+    return " ".join(text.split()).split(" Some common causes")[0].rstrip(".")

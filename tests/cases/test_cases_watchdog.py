@@ -16,6 +16,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.replay_buffer import observe_groups
 from erpo.trainer.watchdog import StalledError, Watchdog
+from recipe.erpo import main_erpo
 
 GROUPS = "groups of 'train', of which 0 pending, 8 running, 0 finished, 0 failure"
 SILENT = r"No response finished in {} s of waiting.*raise erpo\.watchdog\.seconds.*GiB free"
@@ -142,4 +143,30 @@ def test_dead_processes(cluster, role, end, message, monkeypatch):
     else:
         assert re.match(rf"1 of 2 processes that work on responses died.*: {role} \(process \d+ on [\d.]+\)", error)
         assert message in error and "0 pending, 8 running" in error and "GiB free" in error
-        assert "goes on from its last checkpoint" in error and "\n" not in error
+        assert "the same command goes on from the last checkpoint" in error and "\n" not in error
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("from_actor", [False, True], ids=["task-runner-died", "worker-died-before-a-dispatch"])
+def test_a_call_to_a_dead_process_ends_the_run_with_a_sentence(cluster, from_actor, monkeypatch):
+    worker = Worker.remote()
+    _kill_9(worker)
+
+    def train(config):
+        call = ask.remote([worker]) if from_actor else worker.pid.remote()
+        ray.get(call)
+
+    monkeypatch.setattr(main_erpo, "train", train)
+    with pytest.raises(SystemExit) as ended:
+        main_erpo.main.__wrapped__(None)
+    message = str(ended.value)
+    assert message.startswith(
+        "error: A process of the run died. The actor died unexpectedly before finishing this task"
+    )
+    assert "class_name: Worker" in message and "worker process has died" in message and "\n" not in message
+    assert message.endswith("the same command goes on from the last checkpoint.")
+
+
+@ray.remote
+def ask(workers):
+    return ray.get(workers[0].pid.remote())
