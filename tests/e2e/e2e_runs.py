@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,13 +85,18 @@ class Run:
 
     def kill(self) -> None:
         """kill -9 of the run and of everything that it started, as a power cut would."""
-        tree = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
-        for process in tree:
-            try:
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         self.process.wait()
+
+    def tree(self) -> list[psutil.Process]:
+        """The run and everything that it started; nothing once it has ended."""
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def tail(self) -> str:
         return self.log.read_text()[-6000:]

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def end_at(run: Run, view: View, moment: Moment) -> bool:
     ):
         if not tree and scored(1)(view):
             # All processes exist by now; looking them up takes too long for the moment itself.
-            tree = processes(run)
+            tree = run.tree()
         if signs[0](view):
             signs.pop(0)
             view.mark()
@@ -180,19 +181,12 @@ def end_at(run: Run, view: View, moment: Moment) -> bool:
         run.process.send_signal(signal.SIGTERM)
         run.process.wait(RUN_TIMEOUT)
     for process in tree:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     run.kill()
     _, alive = psutil.wait_procs(tree, timeout=60)
     assert not alive, alive
     return hit
-
-
-def processes(run: Run) -> list[psutil.Process]:
-    parent = psutil.Process(run.process.pid)
-    return [parent, *parent.children(recursive=True)]
 
 
 def faults_of(folder: Path, last: int) -> list[str]:
@@ -204,7 +198,7 @@ def faults_of(folder: Path, last: int) -> list[str]:
     files = {path.stem for path in (folder / "groups").glob("step_*.parquet")}
     without = [step for step in steps if f"step_{step:06d}" not in files]
     if without:
-        faults.append(f"no groups of steps {without}")
+        return [f"no groups of steps {without}"]
     logged = [step for step in measured_steps(folder) if step <= last]
     if logged != steps:
         faults.append(f"metrics of steps {logged}, expected {steps}")
