@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from benchmarks.overhead import composed
@@ -110,6 +111,8 @@ def _settings(folder: Path, prompts: int, n: int, tokens: int) -> DictConfig:
             "experiment=cpu_arithmetic",
             "method=erpo",
             "erpo.groups.drop=[]",
+            # Responses to read are a few groups' every few steps.
+            "erpo.samples.every=0",
             "algorithm.filter_groups.enable=false",
             f"data.train_batch_size={prompts}",
             # Lengths vary by half around their mean.
@@ -169,13 +172,12 @@ def _trainer(name: str, config: DictConfig) -> Any:
 
     from erpo.arithmetic.model import build_tokenizer
     from erpo.tracker import PromptTracker
-    from erpo.trainer.agent_loop import PerPromptTemperatureManager
     from erpo.trainer.trainer import ErpoTrainerSync
 
-    trainer_class, manager_class = {
-        "verl": (PPOTrainerSync, AgentLoopManagerTQ),
-        "ours": (ErpoTrainerSync, PerPromptTemperatureManager),
-    }[name]
+    trainer_class, manager_class = PPOTrainerSync, AgentLoopManagerTQ
+    if name == "ours":
+        trainer_class = ErpoTrainerSync
+        manager_class = get_class(config.actor_rollout_ref.rollout.agent.agent_loop_manager_class)
     trainer = trainer_class(config)
     trainer.tokenizer = build_tokenizer()
     trainer.total_training_steps = trainer.longest_training = 1000
@@ -221,6 +223,10 @@ def _step(trainer: Any, tokens: int) -> dict[str, tuple[int, float]]:
     timing = dict.fromkeys(("step", "gen", "update_actor", "adv", "old_log_prob"), 1.0)
     _, results["metrics"] = _measured(lambda: trainer._compute_metrics(batch, metrics, timing, trainer.global_steps, 0))
     tq.kv_clear(keys=batch.keys, partition_id="train")
+    if hasattr(trainer, "erpo"):
+        # As at the beginning of a step.
+        trainer.batch_groups.clear()
+        trainer.settled.clear()
     return results
 
 

@@ -52,7 +52,7 @@ def kill_agent_loop_worker(run: int) -> int:
     (worker,) = (
         process
         for process in psutil.Process(run).children(recursive=True)
-        if "PerPromptTemperatureWorker" in " ".join(process.cmdline()) and process.name().startswith("ray::")
+        if re.match(r"ray::\w*(AgentLoop|Temperature)Worker\b", " ".join(process.cmdline()))
     )
     worker.kill()
     return worker.pid
