@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-fast lint format bench compare clean
+.PHONY: help setup quickstart test test-all test-fast lint format bench compare clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,11 @@ quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what h
 # Files in their order, not the largest first: the real runs are few tests of minutes each, and would come last.
 test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-all: ## All that, and the run that is killed at many moments (half an hour more)
+	@$(MAKE) test
+	@$(BIN)/python -m pytest -m long -s
 
 test-fast: $(STAMP) ## The tests that need no Ray and little time (under a minute)
 	@$(BIN)/python -m pytest -m "not ray and not slow" -q --numprocesses 2

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import log_probs, overhead, startup, tracker
+from benchmarks import driver, log_probs, overhead, startup, tracker
 
 BENCHMARKS = {
     "tracker": tracker.measure,
     "log_probs": log_probs.measure,
     "startup": startup.measure,
+    "driver": driver.measure,
     "overhead": overhead.measure,
 }
 COMMITTED = Path(__file__).parent / "results" / "cpu.json"

@@ -127,12 +127,18 @@ def our_arguments(run_folder: Path, steps: int, *more: str) -> list[str]:
     ]
 
 
-def plain_settings(arguments: Sequence[str]) -> DictConfig:
-    """The same settings for verl's own entry point: without the section ``erpo`` and without our hooks."""
+def composed(arguments: Sequence[str]) -> DictConfig:
+    """The settings that ERPO's entry point composes of its arguments, resolved."""
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
         settings = compose("erpo_trainer", overrides=list(arguments))
     OmegaConf.set_struct(settings, False)
     OmegaConf.resolve(settings)
+    return settings
+
+
+def plain_settings(arguments: Sequence[str]) -> DictConfig:
+    """The same settings for verl's own entry point: without the section ``erpo`` and without our hooks."""
+    settings = composed(arguments)
     # verl has no setting for how often it looks for finished groups, but one for who builds the buffer that does.
     sampler = settings.trainer.v1.sampler
     sampler.custom_sampler = {"path": str(Path(__file__).resolve()), "name": replay_buffer.__name__}

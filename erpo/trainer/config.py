@@ -171,6 +171,24 @@ class StateConfig:
 
 
 @dataclass(frozen=True)
+class WatchdogConfig:
+    """When a run that waits for responses ends.
+
+    Attributes:
+        seconds: So long the trainer waits without any response that finishes, in seconds; a process that died ends the
+            wait at once. It must be longer than the longest response, of all its turns. None or 0: no watchdog.
+    """
+
+    seconds: float | None = 3600.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.seconds is None or (isfinite(self.seconds) and self.seconds >= 0),
+            f"erpo.watchdog.seconds is {self.seconds}; set a number of seconds, or null to wait for ever",
+        )
+
+
+@dataclass(frozen=True)
 class ErpoConfig:
     """All settings of ERPO.
 
@@ -184,6 +202,7 @@ class ErpoConfig:
             ``rollout.temperature``, off-policy, allowed only with verl's rollout importance weights.
         state: What a resumed run accepts.
         samples: Which responses are kept to be read.
+        watchdog: When a run that waits for responses ends.
         token_budget: Response tokens to generate, dropped groups included; the run ends with the step that comes
             nearest, or earlier by verl's own settings. None: by those alone.
         poll_interval: Seconds between two looks for finished groups; None keeps verl's 2 s.
@@ -197,6 +216,7 @@ class ErpoConfig:
     train_temperature: str = "sampling"
     state: StateConfig = field(default_factory=StateConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
     token_budget: int | None = None
     poll_interval: float | None = None
 
@@ -227,6 +247,7 @@ class ErpoConfig:
             "ra": RAConfig,
             "samples": SamplesConfig,
             "state": StateConfig,
+            "watchdog": WatchdogConfig,
         }
         checked = _typed(cls, _known(cls, values, "erpo"), "erpo")
         for name, section in sections.items():

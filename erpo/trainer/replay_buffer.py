@@ -3,6 +3,7 @@
 """Observing every finished group before any filter clears it, and dropping kinds of groups within bounds."""
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
@@ -12,6 +13,7 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from erpo.trainer.config import GroupsConfig
 from erpo.trainer.groups import Group
+from erpo.trainer.watchdog import Watchdog
 
 # Why a group leaves without being trained on.
 FILTERED, STALE, FAILED, SURPLUS = "filtered", "stale", "failed", "surplus"
@@ -36,6 +38,7 @@ class ObservingReplayBuffer(ReplayBuffer):
     observer: GroupObserver
     groups: dict[str, Group]
     settings: GroupsConfig
+    watchdog: Watchdog | None
     _batch_size: int
     _dropped: int
     _reasons: dict[str, str]
@@ -80,7 +83,21 @@ class ObservingReplayBuffer(ReplayBuffer):
     def _materialize_batch(self, partition_id, selected_prompt_uids, partition_snapshot):  # type: ignore[no-untyped-def]
         if partition_id != "val":
             self.observer.settle(selected_prompt_uids, None)
+        if self.watchdog is not None:
+            self.watchdog.reset()
         return super()._materialize_batch(partition_id, selected_prompt_uids, partition_snapshot)
+
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        begin = time.monotonic()
+        last_debug_time = super()._wait_for_next_poll(partition_id, last_debug_time)
+        if self.watchdog is not None:
+            statuses = ("pending", "running", "finished", "failure")
+            counts = [f"{len(getattr(self, f'{status}_keys')[partition_id])} {status}" for status in statuses]
+            responses = (key for partition in self.partitions.values() for key in partition)
+            self.watchdog.waiting(
+                time.monotonic() - begin, responses, f"groups of {partition_id!r}, of which {', '.join(counts)}"
+            )
+        return last_debug_time
 
     def refill(self, count: int) -> None:
         """Generate what the batch lacks, where verl asks for two groups in exchange for each dropped one.
@@ -103,6 +120,7 @@ def observe_groups(
     groups: dict[str, Group],
     settings: GroupsConfig,
     poll_interval: float | None,
+    watchdog: Watchdog | None,
 ) -> ReplayBuffer:
     """Let ``observer`` see the groups of a replay buffer that verl built.
 
@@ -114,6 +132,7 @@ def observe_groups(
         groups: uid -> group, filled by the observer; holds every group that finished and has not left.
         settings: Which kinds of groups are dropped and refilled, and how.
         poll_interval: Seconds between two looks into TransferQueue; None keeps verl's.
+        watchdog: Ends a wait for responses that cannot come; None waits for ever, as verl does.
 
     Returns:
         The same buffer.
@@ -124,6 +143,7 @@ def observe_groups(
     buffer.settings = settings
     buffer._batch_size, buffer._dropped, buffer._reasons = 1, 0, {}  # until the first batch is asked for
     buffer._verls_refill, buffer.refill_fn = buffer.refill_fn, buffer.refill
+    buffer.watchdog = watchdog
     if poll_interval is not None:
         buffer.poll_interval = poll_interval
     return buffer

@@ -107,14 +107,19 @@ def _terminal(config: DictConfig, run_folder: Path) -> Iterator[None]:
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="erpo_trainer", version_base=None)
 def main(config: DictConfig) -> None:
     """Command line."""
+    from ray.exceptions import RayActorError
+
     from erpo.tracker import TrackerError
     from erpo.trainer.config import ConfigError
+    from erpo.trainer.watchdog import StalledError, death_message
 
     try:
         train(config)
-    except (ConfigError, TrackerError) as error:
+    except (ConfigError, TrackerError, StalledError) as error:
         # Ray raises an actor's error as one of the same class, whose text is the actor's traceback.
         sys.exit(f"error: {getattr(error, 'cause', error)}")
+    except RayActorError as error:
+        sys.exit(f"error: {death_message(error)}")
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ def sample(monkeypatch, kinds, batch_size=16, drop=("all_wrong",), budget=None, 
         gen_batch_size=1,
     )
     self.unreported = []
-    observe_groups(buffer, self, self.groups, settings, 1e-5)
+    observe_groups(buffer, self, self.groups, settings, 1e-5, watchdog=None)
     rollout.generate(batch_size)
     batch, _ = buffer.sample(1, "train", batch_size)
     reasons = [reason for _, reason in self.settled]

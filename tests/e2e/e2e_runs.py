@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,13 +85,18 @@ class Run:
 
     def kill(self) -> None:
         """kill -9 of the run and of everything that it started, as a power cut would."""
-        tree = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
-        for process in tree:
-            try:
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         self.process.wait()
+
+    def tree(self) -> list[psutil.Process]:
+        """The run and everything that it started; nothing once it has ended."""
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def tail(self) -> str:
         return self.log.read_text()[-6000:]
@@ -120,14 +126,17 @@ def wait_for(run: Run, path: Path) -> None:
         time.sleep(0.02)
 
 
-def replay(run_folder: Path, schedule: TrackerConfig) -> PromptTracker:
-    """Tell a new tracker what the group log says, checking that every group was sampled at the tracker's temperature.
+def replay(run_folder: Path, schedule: TrackerConfig, last: int | None = None) -> PromptTracker:
+    """Tell a new tracker what the group log says up to step `last` (None: all of it).
+
+    It is checked that every group was sampled at the tracker's temperature.
 
     The log and the state on disk were written by different code at different times; they agree only if every group was
     observed once and sampled as the tracker said.
     """
     tracker = PromptTracker(schedule)
-    for _, step in read_groups(run_folder).groupby("step"):
+    groups = read_groups(run_folder)
+    for _, step in groups[groups["step"] <= (last or groups["step"].max())].groupby("step"):
         keys = keys_array([bytes.fromhex(key) for key in step["key"]])
         sampled = step["temperature"].to_numpy()
         if tracker.attaches_temperatures and len(set(step["key"])) == len(step):

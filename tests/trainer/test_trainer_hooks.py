@@ -5,11 +5,16 @@
 import inspect
 
 import pytest
+from ray._private import state as ray_state
 from verl.experimental.agent_loop import AgentLoopManager
+from verl.experimental.reward_loop import RewardLoopManager
+from verl.single_controller.ray import RayWorkerGroup
 from verl.trainer import main_ppo
 from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.rollout.llm_server import LLMServerManager
+from verl.workers.rollout.replica import RolloutReplica
 
 from erpo.trainer.trainer import TRAINERS, ErpoTrainerMixin
 
@@ -37,6 +42,11 @@ HOOKS = [
         "_materialize_batch",
         ["self", "partition_id", "selected_prompt_uids", "partition_snapshot"],
     ),
+    (replay_buffer.ReplayBuffer, "_wait_for_next_poll", ["self", "partition_id", "last_debug_time"]),
+    (trainer_base.PPOTrainer, "_rollout_server_managers", ["self"]),
+    (LLMServerManager, "get_replicas", ["self"]),
+    (RayWorkerGroup, "workers", ["self"]),
+    (ray_state, "actors", ["actor_id", "job_id", "actor_state_name"]),
     (FSDPEngineWithLMHead, "prepare_model_inputs", ["self", "micro_batch"]),
     (
         agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class,
@@ -49,7 +59,9 @@ HOOKS = [
 
 @pytest.mark.parametrize(("owner", "name", "parameters"), HOOKS, ids=[f"{o.__name__}.{n}" for o, n, _ in HOOKS])
 def test_hook_has_the_signature_we_override(owner, name, parameters):
-    found = [name for name in inspect.signature(getattr(owner, name)).parameters if name != "_ray_trace_ctx"]
+    hook = getattr(owner, name)
+    hook = hook.fget if isinstance(hook, property) else hook
+    found = [name for name in inspect.signature(hook).parameters if name != "_ray_trace_ctx"]
     assert found == parameters
 
 
@@ -60,6 +72,17 @@ def test_main_ppo_runs_a_given_task_runner():
 
 def test_manager_starts_the_workers_it_names():
     assert "agent_loop_workers_class" in inspect.getsource(AgentLoopManager._init_agent_loop_workers)
+
+
+def test_processes_that_the_watchdog_looks_at_are_where_it_looks():
+    for owner, attribute in (
+        (AgentLoopManager._init_agent_loop_workers, "self.agent_loop_workers.append"),
+        (RewardLoopManager._init_reward_loop_workers, "self.reward_loop_workers.append"),
+        (RolloutReplica.__init__, "self.servers: list[ActorHandle]"),
+        (replay_buffer.ReplayBuffer.sample, "self._wait_for_next_poll("),
+        (replay_buffer.ReplayBufferAsync.wait_for_sampleable, "self._wait_for_next_poll("),
+    ):
+        assert attribute in inspect.getsource(owner)
 
 
 def test_every_mode_of_verl_has_an_erpo_trainer():

@@ -11,19 +11,33 @@ from erpo.tracker import GroupOutcomes, keys_array
 from erpo.trainer.groups import read_groups
 from erpo.trainer.replay_buffer import observe_groups
 from erpo.trainer.stages.base import TrainerStage
+from erpo.trainer.watchdog import Watchdog
 
 
 class Observation(TrainerStage):
     """Reads finished groups and tells the tracker of them."""
 
     def _build_replay_buffer(self) -> ReplayBuffer:
+        seconds = self.erpo.watchdog.seconds
         return observe_groups(
             super()._build_replay_buffer(),
             observer=self,
             groups=self.groups,
             settings=self.erpo.groups,
             poll_interval=self.erpo.poll_interval,
+            watchdog=Watchdog(seconds, self._response_workers) if seconds else None,
         )
+
+    def _response_workers(self) -> dict[str, str]:
+        """The processes that a response needs: Ray's actor id -> what it is."""
+        replicas = [replica for manager in self._rollout_server_managers() for replica in manager.get_replicas()]
+        handles = {
+            "agent-loop worker": self.agent_loop_manager.agent_loop_workers,
+            "reward worker": self.reward_loop_manager.reward_loop_workers,
+            "rollout server": [server for replica in replicas for server in replica.servers],
+            "trainer worker": self.actor_rollout_wg.workers,
+        }
+        return {actor._actor_id.hex(): name for name, actors in handles.items() for actor in actors}
 
     def observe(self, uids: Iterable[str], tags: dict[str, dict]) -> None:
         """Read groups that finished; the tracker is told of all of them together (:meth:`on_sample_end`)."""
