@@ -54,6 +54,8 @@ class TrackerConfig:
     def from_dict(cls, settings: Mapping[str, Any]) -> "TrackerConfig":
         """Build the settings from a mapping such as a YAML file gives; what is left out has its default.
 
+        Of the schedules that are not chosen only the names of the settings are checked.
+
         Raises:
             TrackerError: a setting is unknown, of the wrong type or out of range.
         """
@@ -61,7 +63,10 @@ class TrackerConfig:
         for section in SCHEDULES:
             if section in arguments:
                 section_class = type(getattr(cls(), section))
-                arguments[section] = section_class(**_known(section, section_class, arguments[section]))
+                known = _known(section, section_class, arguments.pop(section))
+                # The others' constants are not used, and need not fit this run's base temperature.
+                if section == arguments.get("name", cls.name):
+                    arguments[section] = section_class(**known)
         return cls(**arguments)
 
 

@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from erpo.trainer.config import ConfigError, ErpoConfig
+from erpo.trainer.late_failures import honour_older_keys, late_failures, missing_settings
 
 TESTED_VERL = "0.9.1"
 MANAGER_CLASS = "erpo.trainer.agent_loop.ErpoAgentLoopManager"
@@ -24,7 +26,7 @@ def check_settings(config: DictConfig) -> ErpoConfig:
     """Check the composed settings of a run.
 
     Args:
-        config: verl's settings with the section ``erpo``.
+        config: verl's settings with the section ``erpo``; older names of settings are replaced by the present ones.
 
     Returns:
         The settings of ERPO.
@@ -32,6 +34,10 @@ def check_settings(config: DictConfig) -> ErpoConfig:
     Raises:
         ConfigError: The first setting that cannot be used, in one sentence that says what to change.
     """
+    problem = next(missing_settings(config), None)
+    if problem is not None:
+        raise ConfigError(problem)
+    honour_older_keys(config)
     try:
         erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
     except ConfigError:
@@ -62,6 +68,7 @@ def check_data_files(config: DictConfig) -> None:
 
 def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _trainer_problems(config)
+    yield from late_failures(config, erpo)
     yield from _filter_problems(config, erpo)
     yield from _ra_problems(config, erpo)
     if erpo.schedule.attaches_temperatures:
@@ -76,11 +83,30 @@ def _trainer_problems(config: DictConfig) -> Iterator[str]:
     trainer = config.trainer
     if not trainer.use_v1:
         yield "trainer.use_v1 is false, but ERPO extends verl's V1 trainer; set trainer.use_v1=true."
+    manager = OmegaConf.select(config, "actor_rollout_ref.rollout.agent.agent_loop_manager_class", default=None)
+    if manager != MANAGER_CLASS and not _is_ours(manager):
+        yield (
+            f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, whose workers neither take a "
+            f"prompt's temperature nor tell of finished groups; set it to {MANAGER_CLASS} or a subclass of it."
+        )
     if trainer.resume_mode == "disable" and any(Path(trainer.default_local_dir).glob("groups/step_*.parquet")):
         yield (
             f"{trainer.default_local_dir} already holds a run and trainer.resume_mode=disable would overwrite its log; "
             "set another trainer.default_local_dir, or trainer.resume_mode=auto to continue."
         )
+
+
+def _is_ours(manager: str | None) -> bool:
+    """Whether a class named by its path is derived from ours."""
+    if not manager:
+        return False
+    from erpo.trainer.agent_loop import ErpoAgentLoopManager
+
+    try:
+        found = get_class(manager)
+    except Exception as error:
+        raise ConfigError(f"agent_loop_manager_class {manager} cannot be loaded: {error}") from error
+    return issubclass(found, ErpoAgentLoopManager)
 
 
 def _filter_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
@@ -89,6 +115,13 @@ def _filter_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         yield "erpo.groups.drop needs verl's refill; set algorithm.filter_groups.enable=true."
     if enabled and not erpo.groups.drop:
         yield "algorithm.filter_groups.enable is true, but erpo.groups.drop is empty; name the kinds to drop."
+    metric = OmegaConf.select(config, "algorithm.filter_groups.metric", default=None)
+    accuracy = erpo.accuracy.metric
+    if enabled and not (metric == accuracy or (accuracy is None and metric in ("acc", "reward", "score"))):
+        yield (
+            f"algorithm.filter_groups.metric is {metric}, but groups are told apart by erpo.accuracy.metric="
+            f"{accuracy or 'null'}; set both to the same."
+        )
     if erpo.ra.enable and "all_correct" in erpo.groups.drop:
         yield "erpo.groups.drop removes the all-correct groups that erpo.ra.enable works on; set only one of them."
 
@@ -99,8 +132,6 @@ def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     estimator = str(config.algorithm.adv_estimator)
     if estimator != "grpo":
         yield f"erpo.ra.enable works with algorithm.adv_estimator=grpo, not {estimator}; change one of them."
-    if config.reward.reward_model.enable and not config.reward.reward_model.enable_resource_pool:
-        yield "erpo.ra.enable needs rewards when a group finishes; set reward.reward_model.enable_resource_pool=true."
 
 
 def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
@@ -116,13 +147,34 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
             f"erpo.schedule.{name}.t_base is {t_base:g}, actor_rollout_ref.rollout.temperature is {base:g}; "
             "set them to the same value."
         )
-    if erpo.train_temperature == "base" and not OmegaConf.select(
-        config, "algorithm.rollout_correction.rollout_is", default=None
-    ):
-        yield (
-            "erpo.train_temperature=base trains on another distribution than it samples from; set "
-            "algorithm.rollout_correction.rollout_is=token (or sequence), or erpo.train_temperature=sampling."
+    if erpo.train_temperature == "base":
+        yield from _off_policy_problems(config)
+    elif not config.actor_rollout_ref.rollout.calculate_log_probs:
+        warnings.warn(
+            "actor_rollout_ref.rollout.calculate_log_probs is false: nothing will compare the rollout's log-probs with "
+            "the trainer's.",
+            stacklevel=2,
         )
+    if OmegaConf.select(config, "distillation.enabled", default=False):
+        yield (
+            "distillation.enabled is true, but the teacher's log-probs are at T = 1 for responses that are sampled at "
+            "other temperatures; set it to false, or erpo.schedule.name=none."
+        )
+
+
+def _off_policy_problems(config: DictConfig) -> Iterator[str]:
+    """Whether verl corrects for responses that are sampled at another temperature than the trained one."""
+    why = "erpo.train_temperature=base trains on another distribution than it samples from"
+    correction = config.algorithm.rollout_correction
+    if not correction.get("rollout_is", None):
+        yield (
+            f"{why}; set algorithm.rollout_correction.rollout_is=token (or sequence), or "
+            "erpo.train_temperature=sampling."
+        )
+    if correction.get("bypass_mode", False):
+        yield (f"{why}, and algorithm.rollout_correction.bypass_mode=true corrects nothing; set it to false.")
+    if not config.actor_rollout_ref.rollout.calculate_log_probs:
+        yield f"{why}; set actor_rollout_ref.rollout.calculate_log_probs=true, by which verl corrects."
 
 
 def _sampling_problems(config: DictConfig) -> Iterator[str]:
@@ -167,10 +219,4 @@ def _engine_problems(config: DictConfig) -> Iterator[str]:
         yield (
             f"actor_rollout_ref.model.external_lib does not name {ENGINE_MODULE}, so log-probs would be taken at one "
             "temperature; add it."
-        )
-    manager = OmegaConf.select(actor_rollout_ref, "rollout.agent.agent_loop_manager_class", default=None)
-    if manager != MANAGER_CLASS:
-        yield (
-            f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, so responses would be sampled at "
-            f"one temperature; set it to {MANAGER_CLASS}."
         )

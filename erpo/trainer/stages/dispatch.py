@@ -10,6 +10,7 @@ from tensordict import NonTensorStack, TensorDict
 
 from erpo.tracker import PromptTracker, keys_array
 from erpo.trainer import PROMPT_KEY, ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
+from erpo.trainer.config import ConfigError
 from erpo.trainer.rows import check_rows, prompt_key_of_row, rows_of
 from erpo.trainer.stages.base import TrainerStage
 
@@ -23,6 +24,12 @@ class Dispatch(TrainerStage):
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
         summary = check_rows(self.train_dataset)
+        batch = int(self.config.data.train_batch_size)
+        if summary.rows < batch:
+            raise ConfigError(
+                f"the training data hold {summary.rows} prompts that fit, fewer than data.train_batch_size={batch}; "
+                "lower it, raise data.max_prompt_length, or name more data."
+            )
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
         self.longest_training = self.total_training_steps
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)
