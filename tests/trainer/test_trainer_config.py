@@ -207,7 +207,6 @@ BAD_SETTINGS = [
     ),
     ("erpo", [*OFF_POLICY, f"{ROLLOUT}.calculate_log_probs=false"], "set .*calculate_log_probs=true"),
     ("erpo", ["distillation.enabled=true"], "the teacher's log-probs are at T = 1"),
-    ("grpo", [f"{ROLLOUT}.name=???"], "rollout.name must be set: add actor_rollout_ref.rollout.name=vllm"),
     ("erpo", [f"{ROLLOUT}.temperature=1.4", "erpo.schedule.linear.t_max=1.2"], "linear.t_max = 1.2 is below"),
     ("erpo", ["erpo.groups.refill_factor=3"], "refill_factor is 3"),
     ("erpo", ["erpo.groups.refill_limit=0"], "refill_limit is 0"),
@@ -302,6 +301,13 @@ def test_verls_older_reward_settings_are_honoured(cpu_config, override, setting,
     config = cpu_config("grpo", override)
     check_settings(config)
     assert OmegaConf.select(config, setting) == value
+
+
+def test_missing_settings_are_named():
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = compose("erpo_trainer")
+    with pytest.raises(ConfigError, match=r"rollout\.name must be set: add actor_rollout_ref\.rollout\.name=vllm, or"):
+        check_settings(config)
 
 
 def test_the_step_of_a_checkpoint_may_end_in_a_slash(cpu_config, tmp_path):
