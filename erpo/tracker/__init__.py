@@ -6,6 +6,7 @@ from erpo.tracker.config import TrackerConfig
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.keys import DataSummary, check_prompts, key_hex, keys_array, prompt_key
 from erpo.tracker.outcome import GroupOutcomes, Outcome, classify
+from erpo.tracker.schedules.base import on_grid
 from erpo.tracker.tracker import Observation, PromptTracker
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "classify",
     "key_hex",
     "keys_array",
+    "on_grid",
     "prompt_key",
 ]

@@ -7,7 +7,7 @@ that attach temperatures. From then on verl finds the classes made here wherever
 """
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict
@@ -42,8 +42,8 @@ def response_temperatures(micro_batch: TensorDict) -> torch.Tensor:
         column = micro_batch.get(ROLLOUT_TEMPERATURE, None)
     if column is None:
         raise RuntimeError(
-            f"A micro-batch has no column {ROLLOUT_TEMPERATURE!r}, so the temperatures its responses were sampled at are "
-            "unknown; every row of the training batch must carry it from dispatch to the engine."
+            f"A micro-batch has no column {ROLLOUT_TEMPERATURE!r}, so the temperatures of its responses are unknown; "
+            "every row of the training batch must carry it from dispatch to the engine."
         )
     temperatures = column.reshape(-1).to(torch.float32)
     if not bool((temperatures.isfinite() & (temperatures > 0)).all()):
@@ -88,9 +88,39 @@ class PerResponseTemperatureEngine(FSDPEngineWithLMHead):
         return super().prepare_model_outputs(fused, output_args, computed, logits_processor_func)
 
 
-def _labels_and_temperatures(
-    output_args: dict, input_ids: torch.Tensor, shape: torch.Size
-) -> tuple[torch.Tensor, torch.Tensor]:
+class RunningEngine(NamedTuple):
+    """Engine of a worker.
+
+    Attributes:
+        role: ``actor`` or ``ref``.
+        name: Name of its class.
+        per_response: Whether it uses the temperature of each response.
+    """
+
+    role: str
+    name: str
+    per_response: bool
+
+
+def running_engines(worker: Any) -> list[RunningEngine]:
+    """Engines that a worker process runs; to be sent to it by ``execute_with_func_generator``.
+
+    Args:
+        worker: verl's worker, or the one that stands for all workers of a process.
+    """
+    found = []
+    for member in getattr(worker, "worker_dict", {"": worker}).values():
+        for role in ("actor", "ref"):
+            training = getattr(member, role, None)
+            if training is not None:
+                engine = training.engine
+                found.append(
+                    RunningEngine(role, type(engine).__name__, isinstance(engine, PerResponseTemperatureEngine))
+                )
+    return found
+
+
+def _labels_and_temperatures(output_args: dict, input_ids: Any, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:
     """Next token and temperature at every place of the logits, both of ``shape``.
 
     That is (1, tokens) for packed responses and (bsz, longest) for padded ones, where verl keeps labels without the

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 
-from erpo.tracker import Outcome
+from erpo.tracker import Outcome, on_grid
 from erpo.trainer.groups import Group
 
 # A temperature travels as float32; anything closer to the base than this is the base.
@@ -45,8 +45,8 @@ class Totals:
 
 
 def is_raised(temperatures: NDArray[np.float64], base: float) -> NDArray[np.bool_]:
-    """Which temperatures lie above the base."""
-    return temperatures > base + RAISED_MARGIN
+    """Which temperatures lie above the base, or above the one that stands for it on the tracker's grid."""
+    return temperatures > max(base, float(on_grid(base))) + RAISED_MARGIN
 
 
 def group_metrics(groups: Sequence[Group], base_temperature: float) -> dict[str, float]:

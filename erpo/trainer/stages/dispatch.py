@@ -8,7 +8,7 @@ import os
 import torch
 from tensordict import TensorDict
 
-from erpo.tracker import PromptTracker, keys_array
+from erpo.tracker import PromptTracker, keys_array, on_grid
 from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
 from erpo.trainer.groups import prompt_key_of_row
 from erpo.trainer.rows import check_rows, rows_of
@@ -31,7 +31,7 @@ class Dispatch(TrainerStage):
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         if self.tracker.attaches_temperatures:
             keys = keys_array([prompt_key_of_row(row) for row in rows_of(batch)])
-            temperatures = self.tracker.temperatures_for(keys)
+            temperatures = on_grid(self.tracker.temperatures_for(keys))
             batch[ROLLOUT_TEMPERATURE] = torch.tensor(temperatures, dtype=torch.float32)
             if self.erpo.train_temperature == "base":
                 base = float(self.config.actor_rollout_ref.rollout.temperature)

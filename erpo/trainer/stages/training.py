@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training: agreement of log-probs, RA, and where the gradient comes from."""
 
+from functools import cached_property
+
 import numpy as np
 import torch
 import transfer_queue as tq
@@ -13,6 +15,7 @@ from erpo.trainer.advantage import ra_advantages
 from erpo.trainer.groups import Group, uid_of
 from erpo.trainer.metrics import describe_groups, log_prob_metrics, signal_metrics
 from erpo.trainer.stages.base import TrainerStage
+from erpo.trainer.tripwire import Tripwire
 
 
 class Training(TrainerStage):
@@ -20,16 +23,22 @@ class Training(TrainerStage):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
-        if self.config.actor_rollout_ref.rollout.calculate_log_probs:
-            fields = ["old_log_probs", "rollout_log_probs", "response_mask"]
-            if not self.config.algorithm.rollout_correction.get("bypass_mode", False):
-                fields.append("entropy")
+        # In bypass mode the trainer's log-probs are the rollout's own: there is nothing to compare.
+        bypassed = self.config.algorithm.rollout_correction.get("bypass_mode", False)
+        if self.config.actor_rollout_ref.rollout.calculate_log_probs and not bypassed:
             keys, groups = self._observed(batch)
             if keys:
+                fields = ["old_log_probs", "rollout_log_probs", "entropy", "response_mask"]
                 data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
                 metrics.update(log_prob_metrics(data, groups, self.base_temperature))
                 describe_groups(data, groups)
+                if self.erpo.tripwire.enable and self.erpo.train_temperature == "sampling":
+                    metrics.update(self._tripwire.observe(data, groups))
         return batch
+
+    @cached_property
+    def _tripwire(self) -> Tripwire:
+        return Tripwire(self.erpo.tripwire, self.base_temperature)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)
