@@ -2,6 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's log-probs, entropies and gradients on bf16 logits, against log_softmax(z.float() / T)."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +16,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils import torch_functional as verl_F
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.trainer import log_probs
 from erpo.trainer.engine import PerResponseTemperatureEngine
 
@@ -158,3 +164,18 @@ def test_a_placeholder_in_a_prompt_makes_no_number_infinite():
     )
     (found.sum() * 1e3 + entropy.sum() * 1e3).backward()
     assert not found.any() and entropy.isfinite().all() and leaf.grad.isfinite().all()
+
+
+def test_verls_fsdp2_trains_through_it(tmp_path):
+    tokenizer = build_tokenizer()
+    build_model(tokenizer, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    script = Path(__file__).with_name("fsdp_engine.py")
+    environment = {**os.environ, "VERL_PLATFORM": "cpu"}
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.pop("engine") == "PerResponseTemperatureEngine"
+    assert max(found.values()) < 1e-5
