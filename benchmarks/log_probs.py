@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-probs at Qwen2.5's widths, forward and backward: one temperature per response, one for all, and T = 1.
 
-What verl's FSDP engine does after the model's last layer, by verl's own functions: output head, division by the
-temperature, log-prob of the response's tokens. On a GPU where there is one, else on the CPU.
+What follows the model's last layer: output head, division by the temperature, log-prob of the response's tokens. One
+temperature for all, and T = 1, by the functions of verl's FSDP engine; one per response by ours. On a GPU where
+there is one, else on the CPU.
 """
 
 import multiprocessing
@@ -51,6 +52,8 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
     from verl.utils.torch_functional import logprobs_from_logits
     from verl.workers.engine.fsdp.transformer_impl import _scale_logits_by_temperature
 
+    from erpo.trainer.log_probs import token_log_probs
+
     on_gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
     torch.manual_seed(0)
@@ -59,18 +62,23 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
     labels = torch.randint(VOCABULARY, (tokens,), device=device)
     generator = torch.Generator().manual_seed(1)
     varied = (1.0 + 0.5 * torch.rand(tokens, 1, generator=generator)).to(device)
-    temperature = {"unit": 1.0, "scalar": torch.full_like(varied, 1.2), "per_response": varied}[variant]
+    temperature = 1.0 if variant == "unit" else torch.full_like(varied, 1.2)
     before = _peak_gib()
     seconds = []
     for _ in range(REPETITIONS):
         head.zero_grad()
         begin = time.perf_counter()
-        logits = _scale_logits_by_temperature(head(hidden), temperature, is_unit_temperature=variant == "unit")
-        logprobs_from_logits(logits, labels).sum().backward()
+        logits = head(hidden)
+        if variant == "per_response":
+            log_probs, _ = token_log_probs(logits, labels, varied[:, 0], vocabulary=VOCABULARY, entropy=False)
+        else:
+            logits = _scale_logits_by_temperature(logits, temperature, is_unit_temperature=variant == "unit")
+            log_probs = logprobs_from_logits(logits, labels)
+        log_probs.sum().backward()
         if on_gpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
-        del logits
+        del logits, log_probs
     return median(seconds), _peak_gib() - before
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from erpo.runs.group_log import read_groups
 from erpo.runs.metrics_log import read_metrics
 from erpo.runs.sample_log import read_samples
-from erpo.tracker import PromptTracker, TrackerConfig, TrackerError
+from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, on_grid
 from erpo.tracker.storage import STATE_FILE, load_state
 
 KINDS = ("all_correct", "mixed", "all_wrong")
@@ -119,7 +119,7 @@ def _load(name: str, folder: Path, config: DictConfig) -> Run:
         base = groups["temperature"].min() if len(groups) else np.nan
     if len(groups):
         groups["temperature"] = groups["temperature"].astype(float).round(4)
-        groups["raised"] = groups["temperature"] > float(base) + RAISED_MARGIN
+        groups["raised"] = groups["temperature"] > max(float(base), float(on_grid(base))) + RAISED_MARGIN
         groups["previous"] = groups.groupby("key")["outcome"].shift()
         groups["epoch"] = _epochs(groups["step"], metrics)
     tracker, tracker_step = _newest_tracker(folder)

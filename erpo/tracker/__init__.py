@@ -6,6 +6,7 @@ from erpo.tracker.config import TrackerConfig
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.keys import DataSummary, check_prompts, key_hex, keys_array, prompt_key
 from erpo.tracker.outcome import GroupOutcomes, Outcome, classify, is_correct
+from erpo.tracker.schedules.base import on_grid
 from erpo.tracker.tracker import Observation, PromptTracker
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "is_correct",
     "key_hex",
     "keys_array",
+    "on_grid",
     "prompt_key",
 ]

@@ -15,7 +15,7 @@ from erpo.tracker.history import PromptHistory
 from erpo.tracker.keys import KeyArray, keys_hex
 from erpo.tracker.outcome import GroupOutcomes, Outcome
 from erpo.tracker.schedules import Schedule, make_schedule
-from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE
+from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, on_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,9 @@ class PromptTracker:
         return self._schedule is not None
 
     def temperatures_for(self, keys: KeyArray) -> NDArray[np.float64]:
-        """Sampling temperatures of prompts, shape (k,) for keys of shape (k,); registers nothing.
+        """Temperatures of prompts by the schedule's rule, shape (k,) for keys of shape (k,); registers nothing.
+
+        They may be sampled at these or at what `on_grid` makes of them: `observe` takes both for the same.
 
         Raises:
             TrackerError: the schedule is "none".
@@ -108,7 +110,7 @@ class PromptTracker:
             at_cap = np.zeros(visit.size, dtype=np.bool_)
             if self._schedule is not None:
                 self._schedule.observe(self._history, visited, groups)
-                at_cap = groups.temperatures >= self._schedule.t_max - TEMPERATURE_TOLERANCE
+                at_cap = on_grid(groups.temperatures) >= on_grid(self._schedule.t_max) - TEMPERATURE_TOLERANCE
             revived[visit], previous[visit] = self._history.record(visited, groups, at_cap)
         if not more_to_come:
             self.finish_batch()

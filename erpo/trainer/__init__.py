@@ -4,7 +4,8 @@
 
 The way of a prompt, one module a step: :mod:`~erpo.trainer.stages` attaches the temperature at dispatch,
 :mod:`~erpo.trainer.agent_loop` samples with it, :mod:`~erpo.trainer.replay_buffer` observes the finished group,
-:mod:`~erpo.trainer.engine` computes log-probs at the same temperature, :mod:`~erpo.trainer.advantage` adds RA.
+:mod:`~erpo.trainer.engine` and :mod:`~erpo.trainer.log_probs` compute log-probs at the same temperature,
+:mod:`~erpo.trainer.tripwire` watches that both are the same, :mod:`~erpo.trainer.advantage` adds RA.
 """
 
 # Tensor column (prompts,) float32: the temperature at which a prompt's group is sampled. Not called "temperature":

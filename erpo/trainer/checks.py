@@ -214,6 +214,11 @@ def _engine_problems(config: DictConfig) -> Iterator[str]:
             "actor_rollout_ref.model.use_fused_kernels is true, but verl's fused kernels take one temperature for all "
             "responses; set it to false."
         )
+    if OmegaConf.select(actor_rollout_ref, "actor.calculate_sum_pi_squared", default=False):
+        yield (
+            "actor_rollout_ref.actor.calculate_sum_pi_squared is true, but verl takes it from one temperature "
+            "for all responses; set it to false."
+        )
     external = actor_rollout_ref.model.get("external_lib", None)
     if ENGINE_MODULE not in ([external] if isinstance(external, str) else list(external or [])):
         yield (

@@ -158,6 +158,29 @@ class SamplesConfig:
 
 
 @dataclass(frozen=True)
+class TripwireConfig:
+    """When a run is stopped because its rollout does not follow the temperatures.
+
+    Attributes:
+        enable: Whether the rollout is watched.
+        steps: Steps with raised prompts that are looked at together.
+        limit: Share of the raise that may be missing in the rollout's log-probs: 0 is sampling at each prompt's
+            temperature, 1 at ``rollout.temperature``.
+    """
+
+    enable: bool = True
+    steps: int = 3
+    limit: float = 0.3
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, f"erpo.tripwire.steps is {self.steps}; set 1 or more, or erpo.tripwire.enable=false")
+        _require(
+            isfinite(self.limit) and 0 < self.limit < 1,
+            f"erpo.tripwire.limit is {self.limit}; set a number between 0 and 1, or erpo.tripwire.enable=false",
+        )
+
+
+@dataclass(frozen=True)
 class StateConfig:
     """What a resumed run accepts.
 
@@ -200,6 +223,7 @@ class ErpoConfig:
         ra: RA.
         train_temperature: ``sampling``: log-probs at the temperature each response was sampled at. ``base``: at
             ``rollout.temperature``, off-policy, allowed only with verl's rollout importance weights.
+        tripwire: When a rollout that does not follow the temperatures stops the run.
         state: What a resumed run accepts.
         samples: Which responses are kept to be read.
         watchdog: When a run that waits for responses ends.
@@ -214,6 +238,7 @@ class ErpoConfig:
     groups: GroupsConfig = field(default_factory=GroupsConfig)
     ra: RAConfig = field(default_factory=RAConfig)
     train_temperature: str = "sampling"
+    tripwire: TripwireConfig = field(default_factory=TripwireConfig)
     state: StateConfig = field(default_factory=StateConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
@@ -247,6 +272,7 @@ class ErpoConfig:
             "ra": RAConfig,
             "samples": SamplesConfig,
             "state": StateConfig,
+            "tripwire": TripwireConfig,
             "watchdog": WatchdogConfig,
         }
         checked = _typed(cls, _known(cls, values, "erpo"), "erpo")

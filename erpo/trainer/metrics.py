@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 
-from erpo.tracker import Outcome
+from erpo.tracker import Outcome, on_grid
 from erpo.trainer.groups import Group
 from erpo.trainer.replay_buffer import FILTERED, STALE, SURPLUS
 
@@ -46,8 +46,8 @@ class Totals:
 
 
 def is_raised(temperatures: NDArray[np.float64], base: float) -> NDArray[np.bool_]:
-    """Which temperatures lie above the base."""
-    return temperatures > base + RAISED_MARGIN
+    """Which temperatures lie above the base, or above the one that stands for it on the tracker's grid."""
+    return temperatures > max(base, float(on_grid(base))) + RAISED_MARGIN
 
 
 def group_metrics(settled: Sequence[tuple[Group, str | None]], base_temperature: float) -> dict[str, float]:
@@ -120,7 +120,7 @@ def log_prob_metrics(data: TensorDict, groups: Sequence[Group], base_temperature
     """Agreement of the rollout's log-probs with the trainer's, for raised and for base responses apart.
 
     Args:
-        data: ``old_log_probs``, ``rollout_log_probs`` and ``response_mask``, nested (responses, tokens).
+        data: ``old_log_probs``, ``rollout_log_probs`` and ``response_mask``, (responses, tokens), nested or padded.
         groups: Group of each response, (responses,).
         base_temperature: Temperature of a prompt that is not raised.
 

@@ -4,10 +4,10 @@
 
 from verl.trainer.ppo.v1 import PPOTrainerColocateAsync, PPOTrainerSeparateAsync, PPOTrainerSync
 
-from erpo.trainer.stages import Checkpoint, Dispatch, Observation, Step, Training
+from erpo.trainer.stages import Checkpoint, Dispatch, Observation, Startup, Step, Training
 
 
-class ErpoTrainerMixin(Dispatch, Observation, Training, Step, Checkpoint):
+class ErpoTrainerMixin(Startup, Dispatch, Observation, Training, Step, Checkpoint):
     """Adds per-prompt history and temperature, RA and the group log to a verl trainer."""
 
 

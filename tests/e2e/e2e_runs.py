@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.runs import read_groups
-from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array
+from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array, on_grid
 
 RUN_TIMEOUT = 900  # seconds; a run takes about 100, and three times that on a machine that others keep busy
 
@@ -140,7 +140,7 @@ def replay(run_folder: Path, schedule: TrackerConfig, last: int | None = None) -
         keys = keys_array([bytes.fromhex(key) for key in step["key"]])
         sampled = step["temperature"].to_numpy()
         if tracker.attaches_temperatures and len(set(step["key"])) == len(step):
-            assert abs(tracker.temperatures_for(keys) - sampled).max() < 1e-4
+            assert abs(on_grid(tracker.temperatures_for(keys)) - sampled).max() < 1e-4
         tracker.observe(
             GroupOutcomes(
                 keys=keys,

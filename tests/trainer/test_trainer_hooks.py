@@ -3,16 +3,20 @@
 """The verl hooks that ERPO relies on, by signature: a verl that changes one of them fails here and not in training."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 from ray._private import state as ray_state
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.experimental.reward_loop import RewardLoopManager
+from verl.single_controller.base.worker import Worker
 from verl.single_controller.ray import RayWorkerGroup
 from verl.trainer import main_ppo
 from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.rollout import utils as rollout_utils
 from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
@@ -47,7 +51,17 @@ HOOKS = [
     (LLMServerManager, "get_replicas", ["self"]),
     (RayWorkerGroup, "workers", ["self"]),
     (ray_state, "actors", ["actor_id", "job_id", "actor_state_name"]),
+    (trainer_base.PPOTrainer, "on_init_end", ["self"]),
     (FSDPEngineWithLMHead, "prepare_model_inputs", ["self", "micro_batch"]),
+    (
+        FSDPEngineWithLMHead,
+        "prepare_model_outputs",
+        ["self", "output", "output_args", "micro_batch", "logits_processor_func"],
+    ),
+    (EngineRegistry, "get_engine_cls", ["model_type", "backend"]),
+    (Worker, "execute_with_func_generator", ["self", "func", "args", "kwargs"]),
+    (RayWorkerGroup, "execute_all_sync", ["self", "method_name", "args", "kwargs"]),
+    (rollout_utils, "get_vision_placeholder_token_ids", ["processor"]),
     (
         agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class,
         "_run_prompt",
@@ -99,3 +113,32 @@ def test_no_mode_overrides_a_hook_without_calling_the_next():
     # separate_async has hooks of its own in the chain; they must still end in the base's.
     for name in ("_compute_old_log_prob", "prepare_step", "_init_resource_pool_mgr"):
         assert "super()" in inspect.getsource(getattr(PPOTrainerSeparateAsync, name))
+
+
+def test_rollout_masks_what_the_engine_masks():
+    # Ours has no share of the probability for these either: the tail of the head, and the placeholders of images.
+    # verl's vLLM modules cannot be imported without a vLLM that verl knows by name, so their text is read.
+    folder = Path(rollout_utils.__file__).with_name("vllm_rollout")
+    masked = (folder / "utils.py").read_text()
+    assert "logits[..., vocab_size:] = " in masked and "logits.index_fill_(-1, banned_index" in masked
+    server = (folder / "vllm_async_server.py").read_text()
+    assert '"vocab_size": len(self.model_config.tokenizer)' in server
+    assert "get_vision_placeholder_token_ids(self.model_config.processor)" in server
+
+
+def test_engine_has_a_way_for_log_probs_that_were_computed_already():
+    for attribute in ("output.log_probs", "output.entropy", '"use_fused_kernels"', '"temperature_rmpad"'):
+        assert attribute in inspect.getsource(FSDPEngineWithLMHead)
+
+
+def test_the_functions_that_the_trainer_extends_are_called_by_name_with_what_we_read():
+    compared = inspect.getsource(trainer_base.PPOTrainer._compute_old_log_prob)
+    assert (
+        "calculate_debug_metrics(data)" in compared and 'fields.extend(["responses", "rollout_log_probs"])' in compared
+    )
+    advantages = inspect.getsource(trainer_base.PPOTrainer._compute_advantage)
+    assert (
+        "compute_advantage_for_multi_trajectories(\n            data,\n            batch_keys=batch.keys," in advantages
+    )
+    assert callable(trainer_base.calculate_debug_metrics)
+    assert callable(trainer_base.compute_advantage_for_multi_trajectories)

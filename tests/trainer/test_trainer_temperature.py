@@ -43,16 +43,12 @@ def test_validation_is_never_raised(monkeypatch):
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({}, None),
-        ({"rollout_temperature": [1.5, 1.5]}, 1.5),
+        ({"rollout_temperature": [1.5, 1.5]}, [1.5, 1.5]),
         ({"rollout_temperature": [0.5, 2.0]}, [0.5, 2.0]),
-        ({"rollout_temperature": [0.5, 2.0], "train_temperature": [1.0, 1.0]}, 1.0),
+        ({"rollout_temperature": [0.5, 2.0], "train_temperature": [1.0, 1.0]}, [1.0, 1.0]),
     ],
 )
 def test_log_probs_use_the_temperature_of_each_response(columns, expected):
     batch = TensorDict({name: torch.tensor(values) for name, values in columns.items()}, batch_size=2)
     temperatures = response_temperatures(batch)
-    if isinstance(expected, list):
-        assert temperatures.dtype == torch.float32 and temperatures.tolist() == expected
-    else:
-        assert temperatures == expected
+    assert temperatures.dtype == torch.float32 and temperatures.tolist() == expected

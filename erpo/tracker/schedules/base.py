@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import Column, PromptHistory
@@ -17,6 +17,16 @@ from erpo.tracker.outcome import GroupOutcomes
 
 # Temperatures travel as float32; closer than this they are the same.
 TEMPERATURE_TOLERANCE = 1e-4
+
+
+def on_grid(temperatures: ArrayLike) -> NDArray[np.float64]:
+    """Temperatures rounded to 8 significant bits, as bf16 has them: multiples of 1/128 from 1 to 2, of 1/64 up to 4.
+
+    Prompts are sampled at these, so that no engine, kernel or log of any precision means another temperature than the
+    rollout does. A schedule keeps its own, finer ones: small steps add up.
+    """
+    mantissa, exponent = np.frexp(np.asarray(temperatures, dtype=np.float64))
+    return np.ldexp(np.round(mantissa * 256), exponent - 8)
 
 
 class Schedule(ABC):
@@ -58,12 +68,12 @@ class Schedule(ABC):
 
 
 def same_temperature(sampled: NDArray[np.float64], present: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether groups were sampled at the present temperature of their prompts, shape (k,).
+    """Whether groups were sampled at the present temperature of their prompts, on the grid, shape (k,).
 
     If not, the temperature moved while the group was in flight: a rule that acts on it would act twice on what was
     sampled once.
     """
-    return np.abs(sampled - present) <= TEMPERATURE_TOLERANCE
+    return np.abs(on_grid(sampled) - on_grid(present)) <= TEMPERATURE_TOLERANCE
 
 
 def require_number(setting: str, value: object) -> None:

@@ -5,7 +5,8 @@
 from erpo.trainer.stages.checkpoint import Checkpoint
 from erpo.trainer.stages.dispatch import Dispatch
 from erpo.trainer.stages.observation import Observation
+from erpo.trainer.stages.startup import Startup
 from erpo.trainer.stages.step import Step
 from erpo.trainer.stages.training import Training
 
-__all__ = ["Checkpoint", "Dispatch", "Observation", "Step", "Training"]
+__all__ = ["Checkpoint", "Dispatch", "Observation", "Startup", "Step", "Training"]

@@ -8,7 +8,7 @@ import os
 import torch
 from tensordict import NonTensorStack, TensorDict
 
-from erpo.tracker import PromptTracker, keys_array
+from erpo.tracker import PromptTracker, keys_array, on_grid
 from erpo.trainer import PROMPT_KEY, ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
 from erpo.trainer.config import ConfigError
 from erpo.trainer.rows import check_rows, prompt_key_of_row, rows_of
@@ -38,7 +38,7 @@ class Dispatch(TrainerStage):
         keys = [prompt_key_of_row(row) for row in rows_of(batch)]
         batch[PROMPT_KEY] = NonTensorStack(*(key.hex() for key in keys))
         if self.tracker.attaches_temperatures:
-            temperatures = self.tracker.temperatures_for(keys_array(keys))
+            temperatures = on_grid(self.tracker.temperatures_for(keys_array(keys)))
             batch[ROLLOUT_TEMPERATURE] = torch.tensor(temperatures, dtype=torch.float32)
             if self.erpo.train_temperature == "base":
                 base = float(self.config.actor_rollout_ref.rollout.temperature)

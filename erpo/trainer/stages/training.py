@@ -3,11 +3,11 @@
 """Training: agreement of log-probs, RA, and where the gradient comes from."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.protocol import DataProto
 from verl.trainer.ppo.v1 import trainer_base
@@ -18,33 +18,41 @@ from erpo.trainer.after_call import after_call
 from erpo.trainer.groups import Group, uid_of
 from erpo.trainer.metrics import describe_groups, log_prob_metrics, signal_metrics
 from erpo.trainer.stages.base import TrainerStage
+from erpo.trainer.tripwire import Tripwire
 
 
 class Training(TrainerStage):
     """Adds RA to verl's advantages and measures log-probs and gradient."""
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        batch = super()._compute_old_log_prob(batch, metrics)
-        if self.config.actor_rollout_ref.rollout.calculate_log_probs:
-            fields = ["old_log_probs", "rollout_log_probs", "response_mask"]
-            if not self.config.algorithm.rollout_correction.get("bypass_mode", False):
-                fields.append("entropy")
-            keys, groups = self._observed(batch)
-            if keys:
-                data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-                metrics.update(log_prob_metrics(data, groups, self.base_temperature))
-                describe_groups(data, groups)
-        return batch
+        # verl compares both log-probs where it has both; in bypass mode the trainer's are the rollout's own.
+        def compare(_: dict, data: DataProto) -> None:
+            rows, groups = self._observed(batch.keys)
+            if rows:
+                names = ("old_log_probs", "rollout_log_probs", "entropy", "response_mask")
+                tokens = data.batch.select(*names)
+                tokens = tokens if len(rows) == len(tokens) else tokens[rows]
+                metrics.update(log_prob_metrics(tokens, groups, self.base_temperature))
+                describe_groups(tokens, groups)
+                if self.erpo.tripwire.enable and self.erpo.train_temperature == "sampling":
+                    metrics.update(self._tripwire.observe(tokens, groups))
+
+        with after_call(trainer_base, "calculate_debug_metrics", compare):
+            return super()._compute_old_log_prob(batch, metrics)
+
+    @cached_property
+    def _tripwire(self) -> Tripwire:
+        return Tripwire(self.erpo.tripwire, self.base_temperature)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         def adjust(data: DataProto, *_: Any, batch_keys: Sequence[str], **__: Any) -> None:
             reactivated = self._reactivate(data, batch_keys) if self.erpo.ra.enable else set()
             self._silence_unscored(data, batch_keys)
-            observed = [row for row, key in enumerate(batch_keys) if uid_of(key) in self.batch_groups]
-            if observed:
-                outcomes = [self.batch_groups[uid_of(batch_keys[row])].outcome for row in observed]
-                by_ra = np.array([row in reactivated for row in observed])
-                metrics.update(signal_metrics(data.batch["advantages"][observed], outcomes, by_ra))
+            rows, groups = self._observed(batch_keys)
+            if rows:
+                by_ra = np.array([row in reactivated for row in rows])
+                outcomes = [group.outcome for group in groups]
+                metrics.update(signal_metrics(data.batch["advantages"][rows], outcomes, by_ra))
 
         with after_call(trainer_base, "compute_advantage_for_multi_trajectories", adjust):
             return super()._compute_advantage(batch, metrics)
@@ -98,7 +106,7 @@ class Training(TrainerStage):
             data.batch["advantages"][rows] = values
             data.batch["returns"][rows] = values
 
-    def _observed(self, batch: KVBatchMeta) -> tuple[list[str], list[Group]]:
-        """The batch's trajectories of observed groups: not verl's padding, not those of failed groups."""
-        keys = [key for key in batch.keys if uid_of(key) in self.batch_groups]
-        return keys, [self.batch_groups[uid_of(key)] for key in keys]
+    def _observed(self, keys: Sequence[str]) -> tuple[list[int], list[Group]]:
+        """Rows of a batch that belong to observed groups: not verl's padding, not those of failed groups."""
+        rows = [row for row, key in enumerate(keys) if uid_of(key) in self.batch_groups]
+        return rows, [self.batch_groups[uid_of(keys[row])] for row in rows]
