@@ -140,12 +140,14 @@ class MadeUpServer:
     def __init__(self, tokens: int, eos_token_id: int) -> None:
         self.tokens = tokens
         self.eos_token_id = eos_token_id
+        self.served = 0
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], **_: Any) -> Any:
-        """A response of a random length between half and one and a half of the mean one."""
+        """A response of a length between half and one and a half of the mean one, the same lengths in every run."""
         from verl.workers.rollout.replica import TokenOutput
 
-        length = random.randint(self.tokens // 2, self.tokens * 3 // 2)
+        length = self.tokens // 2 + self.served * 7919 % (self.tokens + 1)
+        self.served += 1
         return TokenOutput(
             token_ids=[*random.choices(range(3, 10), k=length - 1), self.eos_token_id],
             log_probs=[-random.random() for _ in range(length)],

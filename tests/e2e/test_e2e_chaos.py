@@ -149,12 +149,10 @@ def measured_steps(folder: Path) -> list[int]:
 
 
 def metrics_lines(folder: Path) -> list[str]:
-    """The whole lines of a run's metrics; a kill can leave half of one at the end."""
+    """The whole lines of a run's metrics; a kill can leave part of one."""
     path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return text[: text.rfind("\n") + 1].splitlines()
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [line for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def end_at(run: Run, view: View, moment: Moment) -> bool:
