@@ -5,7 +5,7 @@
 from erpo.tracker.config import TrackerConfig
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.keys import DataSummary, check_prompts, key_hex, keys_array, prompt_key
-from erpo.tracker.outcome import GroupOutcomes, Outcome, classify
+from erpo.tracker.outcome import GroupOutcomes, Outcome, classify, is_correct
 from erpo.tracker.tracker import Observation, PromptTracker
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "TrackerError",
     "check_prompts",
     "classify",
+    "is_correct",
     "key_hex",
     "keys_array",
     "prompt_key",

@@ -23,6 +23,11 @@ class Outcome(IntEnum):
     INCOMPLETE = 3
 
 
+def is_correct(accuracy: float, threshold: float = 0.5, tolerance: float = 1e-6) -> bool:
+    """Whether a response is correct: its accuracy reaches the threshold, rounding aside."""
+    return accuracy >= threshold - tolerance
+
+
 def classify(
     accuracies: Sequence[float | None],
     expected: int,
@@ -65,7 +70,7 @@ def classify(
     values = [float(accuracy) for accuracy in accuracies if accuracy is not None]
     if max(values) - min(values) > tolerance:
         return Outcome.MIXED
-    return Outcome.ALL_CORRECT if min(values) >= threshold - tolerance else Outcome.ALL_WRONG
+    return Outcome.ALL_CORRECT if is_correct(min(values), threshold, tolerance) else Outcome.ALL_WRONG
 
 
 @dataclass(frozen=True, eq=False)

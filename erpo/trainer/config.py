@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
-from erpo.tracker import Outcome, TrackerConfig
+from erpo.tracker import Outcome, TrackerConfig, is_correct
 
 DROPPABLE = {"all_correct": Outcome.ALL_CORRECT, "all_wrong": Outcome.ALL_WRONG}
 
@@ -38,6 +38,31 @@ class AccuracyConfig:
             isfinite(self.tolerance) and self.tolerance >= 0,
             f"erpo.accuracy.tolerance is {self.tolerance}; set 0 or a small positive number",
         )
+
+    def is_correct(self, accuracy: float) -> bool:
+        """Whether a response of this accuracy is correct."""
+        return is_correct(accuracy, self.threshold, self.tolerance)
+
+    def measure(self, reward: float | None, reported: Mapping[str, Any] | None) -> tuple[float | None, str | None]:
+        """The accuracy of one response.
+
+        Args:
+            reward: Its reward.
+            reported: The other values that the reward function returned for it.
+
+        Returns:
+            The accuracy and None; or None and why the response has none.
+        """
+        reported = reported or {}
+        metric = self.metric or ("acc" if "acc" in reported else "reward")
+        if metric != "reward" and metric not in reported:
+            return None, f"the reward function returned no {metric!r}, only {sorted([*reported, 'reward'])}"
+        value = reward if metric == "reward" else reported[metric]
+        try:
+            accuracy = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return None, f"the reward function returned {value!r} as {metric!r}"
+        return (accuracy, None) if isfinite(accuracy) else (None, f"the reward function returned {metric!r} {value}")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def samples(part, correct, answers=None, n=4):
                 "truncated": index == 3,
                 "correct": index < right,
                 "answer": answers[number][index] if answers else None,
+                "error": None,
             }
             for number, right in enumerate(correct)
             for index in range(n)
@@ -39,7 +40,9 @@ def evaluate(folder, *sets, method="erpo", base="models/Qwen2.5-3B", step=175):
     (folder / "config.yaml").write_text(f"erpo: {{method: {method}}}\nactor_rollout_ref: {{model: {{path: {base}}}}}\n")
     (folder / "eval").mkdir()
     settings = {"seed": 0, "top_p": 0.9, "top_k": -1, "max_response_length": 8}
-    (folder / "eval" / "settings.json").write_text(json.dumps({"settings": settings}))
+    parts = {name: {"prompts_fingerprint": "f", "skipped": 0} for one in sets for name in one["part"].unique()}
+    held = {"settings": settings, "judging": {}, "parts": parts}
+    (folder / "eval" / "settings.json").write_text(json.dumps(held))
     source = ModelSource("x", f"{folder.name}-step{step}", folder, step)
     return write_summary(pd.concat(sets), source, folder / "eval")
 
