@@ -69,13 +69,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise DataError(f"line {line} of {path} is not UTF-8; convert the file") from None
     if text.lstrip().startswith("["):
-        yield from (_checked(row, f"row {number} of {path}") for number, row in enumerate(_parse(text, str(path)), 1))
+        yield from (_checked(row, f"row {number} of {path}") for number, row in enumerate(_parse(text, f"{path}"), 1))
         return
     # Not splitlines(), which would also cut at characters inside of texts.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            where = f"line {number} of {path}"
-            yield _checked(_parse(line, where), where)
+    for place, content in enumerate(text.split("\n"), 1):
+        if content.strip():
+            where = f"line {place} of {path}"
+            yield _checked(_parse(content, where), where)
 
 
 def _parse(text: str, where: str) -> Any:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 
@@ -17,7 +17,7 @@ from erpo.datasets.errors import DataError
 
 HUB = "hub"
 _ENDINGS = (*json_rows.SUFFIXES, ".parquet")
-Rows = datasets.Dataset | json_rows.JsonRows
+Rows: TypeAlias = datasets.Dataset | json_rows.JsonRows
 
 
 def load(math_set: MathSet, split: str, source: str) -> Rows:
