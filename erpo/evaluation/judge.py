@@ -9,11 +9,14 @@ that it forks, kills when a response takes too long, and forks anew.
 import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NoReturn
+
+from erpo.evaluation.config import EvaluationError
 
 # Seconds in which a reward function must be loaded.
 _LOADING = 600.0
@@ -37,17 +40,21 @@ class JudgeProcess:
 
     def __init__(self, load: Callable[[], tuple[Any, Callable[[Any], Any]]], timeout: float) -> None:
         self._connection, theirs = Pipe()
+        # What is not written yet would be written twice.
+        sys.stdout.flush()
         self._pid = _fork(_keep, theirs, self._connection, load, timeout)
         theirs.close()
         # What `load` said, or why it failed.
         self.description: Any = self._receive()
 
     def __call__(self, request: Any) -> Any:
-        """The function's result, or a :class:`Failure`."""
-        try:
+        """The function's result, or a :class:`Failure`.
+
+        Raises:
+            EvaluationError: The keeper was ended, so that nothing can be judged any more.
+        """
+        with suppress(OSError):
             self._connection.send(request)
-        except OSError:
-            return Failure("the process that keeps the reward function was ended")
         return self._receive()
 
     def close(self) -> None:
@@ -60,7 +67,10 @@ class JudgeProcess:
         try:
             return self._connection.recv()
         except (EOFError, OSError):
-            return Failure("the process that keeps the reward function was ended")
+            raise EvaluationError(
+                "the process that judges responses was ended from outside (for memory?); repeat the command, which "
+                "samples nothing again."
+            ) from None
 
 
 def _keep(mine: Connection, foreign: Connection, load: Any, timeout: float) -> None:
@@ -69,24 +79,30 @@ def _keep(mine: Connection, foreign: Connection, load: Any, timeout: float) -> N
     # Ctrl-C is for the parent, whose end ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     judge = _Judge(mine, load)
-    mine.send(judge.answer(_LOADING, "loading"))
     try:
+        mine.send(judge.answer(_LOADING, "loading"))
         while True:
             request = mine.recv()
             if judge.ended:
                 judge = _Judge(mine, load)
                 loaded = judge.answer(_LOADING, "loading")
                 if isinstance(loaded, Failure):
+                    judge.end()
                     mine.send(loaded)
                     continue
             mine.send(judge.ask(request, timeout))
-    except (EOFError, OSError):
+    except (EOFError, OSError, _ParentEnded):
         judge.end()
+
+
+class _ParentEnded(Exception):
+    pass
 
 
 class _Judge:
     def __init__(self, foreign: Connection, load: Any) -> None:
         self._connection, theirs = Pipe()
+        self._parent = foreign
         self._pid = _fork(_judge, theirs, (self._connection, foreign), load)
         theirs.close()
         self.ended = False
@@ -97,8 +113,12 @@ class _Judge:
         return self.answer(timeout, "judging")
 
     def answer(self, timeout: float, what: str) -> Any:
+        ready = wait([self._connection, self._parent], timeout)
+        if self._parent in ready:
+            # It sends nothing before it has its answer: this is its end.
+            raise _ParentEnded
         try:
-            if self._connection.poll(timeout):
+            if ready:
                 return self._connection.recv()
             status = None
         except (EOFError, OSError):

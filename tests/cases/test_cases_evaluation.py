@@ -4,6 +4,7 @@
 
 import json
 import os
+import signal
 import time
 
 import numpy as np
@@ -200,6 +201,34 @@ def test_nothing_is_left_running(tmp_path):
     scorer.close()
     with pytest.raises(ProcessLookupError):
         os.kill(int(note.read_text()), 0)
+
+
+def test_an_interruption_does_not_wait_for_a_response_that_hangs(tmp_path):
+    (tmp_path / "reward.py").write_text(FAILING.format(body="if 'BAD' in solution_str: time.sleep(999)"))
+    scorer = Scorer(SamplingConfig(reward_function=str(tmp_path / "reward.py")))
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            scorer.judge(Problem("k", "s", [], "1", {}), "BAD")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    start = time.monotonic()
+    scorer.close()
+    assert time.monotonic() - start < 20
+
+
+def test_a_keeper_that_was_killed_ends_the_evaluation_and_no_verdict_is_made_up(tmp_path):
+    (tmp_path / "reward.py").write_text(FAILING.format(body="pass"))
+    scorer = Scorer(SamplingConfig(reward_function=str(tmp_path / "reward.py")))
+    os.kill(scorer._process._pid, signal.SIGKILL)
+    with pytest.raises(EvaluationError, match="ended from outside"):
+        scorer.judge(Problem("k", "s", [], "1", {}), "a")
+    scorer.close()
 
 
 @pytest.mark.parametrize(
