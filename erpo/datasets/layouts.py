@@ -78,7 +78,7 @@ def _prompt(value: Any) -> str:
         return strip_dapo(value) or value
     messages = value if isinstance(value, list) else []
     problem = None
-    if len(messages) == 1 and messages[0].get("role") == "user":
+    if len(messages) == 1 and isinstance(messages[0], dict) and messages[0].get("role") == "user":
         problem = strip_dapo(_text(messages[0].get("content")))
     if problem is None:
         raise ValueError(

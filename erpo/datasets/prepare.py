@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -23,7 +22,7 @@ from erpo.datasets.templates import answer_form, fill, template_text
 from erpo.tracker.keys import content_hash, key_hex
 
 # Raise it with every change of what is written from the same rows.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _BATCH = 10_000
 
 # One schema for all sets: verl concatenates its data files.
@@ -164,7 +163,7 @@ def _finished(path: Path, manifest_path: Path, settings: dict[str, Any]) -> dict
     return None
 
 
-def _distinct(math_set: MathSet, rows: datasets.Dataset, where: str) -> tuple[dict[str, str], set[str]]:
+def _distinct(math_set: MathSet, rows: sources.Rows, where: str) -> tuple[dict[str, str], set[str]]:
     """Gold answer of every different problem, in the order of their first rows, and the problems with several."""
     layout = choose_layout(math_set.layouts, rows.column_names, where)
     answers: dict[str, str] = {}

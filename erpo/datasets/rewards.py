@@ -7,7 +7,6 @@ everything would pass such a check, so each row is also scored with a wrong answ
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from tqdm import tqdm
 from verl.utils.reward_score import default_compute_score
 
 from erpo.datasets.errors import DataError
-from erpo.datasets.templates import ENDINGS
+from erpo.datasets.templates import ENDINGS, answer_form
+from erpo.tracker import is_correct
 
 # What default_compute_score calls for these data sources: verl's four scorers of math answers.
 SCORERS = {
@@ -38,8 +38,6 @@ SPELLINGS = {
     "#### X": "#### {answer}",
 }
 _STEPS = "The steps above lead to the result.\n\n"
-# erpo.accuracy.threshold's default.
-_CORRECT = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Score:
     """One score of one row.
 
     Attributes:
-        prompt_id: The row's prompt.
+        prompt_id: The row's prompt, or its number in the file.
         answer: The answer that was scored.
         reward: What training gets for it.
         accuracy: The scorer's `acc`, or the reward where it has none, as verl's reward managers do.
@@ -60,8 +58,8 @@ class Score:
 
     @property
     def accepted(self) -> bool:
-        """Whether training counts it as correct."""
-        return self.accuracy >= _CORRECT
+        """Whether training counts it as correct, with the defaults of `erpo.accuracy`."""
+        return is_correct(self.accuracy)
 
 
 @dataclass
@@ -93,18 +91,20 @@ class RewardReport:
 def check_rewards(path: str | Path) -> RewardReport:
     """Score the gold answer, and a wrong one, of every row of a prepared file.
 
-    The response is a short text that ends as the row's template demands.
+    The response is a short text that ends as the row's template demands; where the row does not name it, as its prompt
+    asks.
 
     Args:
-        path: A Parquet file that `prepare` wrote.
+        path: A Parquet file that `prepare` wrote, or another one in verl's row schema.
 
     Raises:
-        DataError: The file is not there, not such a file, or of a data source that verl has no scorer for.
+        DataError: The file is not there or not such a file, verl has no scorer for its data source, or a scorer fails.
     """
     rows = read_rows(path)
-    report = RewardReport(path=Path(path), data_source=rows[0]["data_source"])
+    sources = dict.fromkeys(row["data_source"] for row in rows)
+    report = RewardReport(path=Path(path), data_source=", ".join(sources))
     for row in tqdm(rows, desc=Path(path).name, unit=" rows"):
-        ending, gold = ENDINGS[row["extra_info"]["answer_form"]], row["reward_model"]["ground_truth"]
+        ending, gold = ENDINGS[_form(row)], str(row["reward_model"]["ground_truth"])
         right = score(row, row["data_source"], ending, gold)
         wrong = score(row, row["data_source"], ending, wrong_answer(gold))
         report.rows += 1
@@ -124,14 +124,14 @@ def compare_scorers(path: str | Path) -> dict[str, dict[str, int]]:
         Scorer -> spelling -> number of rows.
 
     Raises:
-        DataError: The file is not there, or not one that `prepare` wrote.
+        DataError: The file is not there, or not in verl's row schema.
     """
     rows = read_rows(path)
     accepted = {scorer: dict.fromkeys(SPELLINGS, 0) for scorer in SCORERS}
     for row in tqdm(rows, desc=Path(path).name, unit=" rows"):
         for scorer, data_source in SCORERS.items():
             for spelling, ending in SPELLINGS.items():
-                gold = row["reward_model"]["ground_truth"]
+                gold = str(row["reward_model"]["ground_truth"])
                 accepted[scorer][spelling] += score(row, data_source, ending, gold).accepted
     return accepted
 
@@ -148,14 +148,20 @@ def score(row: dict[str, Any], data_source: str, ending: str, answer: str) -> Sc
             data_source=data_source,
             solution_str=response,
             ground_truth=row["reward_model"]["ground_truth"],
-            extra_info=row["extra_info"],
+            extra_info=row.get("extra_info") or {},
         )
     except NotImplementedError:
         raise DataError(f"verl has no scorer for the data source {data_source!r}; prepare the set again") from None
+    # Whatever the scorer of an answer that it was not made for raises.
+    except Exception as error:
+        raise DataError(
+            f"verl's scorer of {data_source!r} fails on {row['name']} with the answer {answer!r} "
+            f"({type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}); mend or remove the row"
+        ) from error
     values: dict[str, Any] = result if isinstance(result, dict) else {"score": result}
     reward = values["score"]
     accuracy = values.get("acc", reward)
-    return Score(row["extra_info"]["prompt_id"], answer, float(reward), float(accuracy))
+    return Score(row["name"], answer, float(reward), float(accuracy))
 
 
 def wrong_answer(gold: str) -> str:
@@ -164,30 +170,44 @@ def wrong_answer(gold: str) -> str:
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a prepared file.
+    """Rows of a file in verl's row schema, each with its prompt id, or its number in the file (from 0), as `name`.
 
     Raises:
-        DataError: The file is not there, is not Parquet, or lacks what `prepare` writes.
+        DataError: The file is not there, is not Parquet, or has a row that cannot be scored.
     """
     try:
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     except FileNotFoundError:
         raise DataError(f"{path} is not there; write it with recipe.erpo.prepare_data") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is no Parquet file ({str(error).splitlines()[0]})") from error
-    if not rows or not _prepared(rows):
-        raise DataError(f"{path} has no rows as recipe.erpo.prepare_data writes them; prepare it again")
+    if not rows:
+        raise DataError(f"{path} has no rows; prepare it again")
+    for number, row in enumerate(rows):
+        if wrong := _what_is_wrong(row):
+            raise DataError(f"row {number} of {path}: {wrong}")
+        row["name"] = (row.get("extra_info") or {}).get("prompt_id") or f"row {number}"
     return rows
 
 
-def _prepared(rows: Iterable[dict[str, Any]]) -> bool:
-    try:
-        return all(
-            row["extra_info"]["answer_form"] in ENDINGS
-            and row["extra_info"]["prompt_id"]
-            and isinstance(row["data_source"], str)
-            and isinstance(row["reward_model"]["ground_truth"], str)
-            for row in rows
-        )
-    except (KeyError, TypeError):
-        return False
+def _what_is_wrong(row: dict[str, Any]) -> str:
+    """Why a row cannot be scored, and what to change; empty if it can."""
+    if not isinstance(row.get("data_source"), str):
+        return f"data_source is {row.get('data_source')!r}; make it the name by which verl chooses the scorer"
+    if not isinstance(row.get("reward_model"), dict):
+        return "it has no struct reward_model with the ground_truth; make it in verl's row schema"
+    gold = row["reward_model"].get("ground_truth")
+    if isinstance(gold, bool) or not isinstance(gold, (str, int, float)):
+        return f"its ground_truth is {gold!r}; only texts and numbers can be checked"
+    if row.get("extra_info") is not None and not isinstance(row["extra_info"], dict):
+        return f"extra_info is of type {type(row['extra_info']).__name__}; make it a struct"
+    return ""
+
+
+def _form(row: dict[str, Any]) -> str:
+    form = (row.get("extra_info") or {}).get("answer_form")
+    if form in ENDINGS:
+        return str(form)
+    prompt = row.get("prompt")
+    messages = prompt if isinstance(prompt, list) else [{"content": prompt}]
+    return answer_form("\n".join(str(one.get("content")) for one in messages if isinstance(one, dict)))

@@ -4,22 +4,24 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 
+from erpo.datasets import json_rows
 from erpo.datasets.catalog import MathSet
 from erpo.datasets.errors import DataError
 
 HUB = "hub"
-_READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+_ENDINGS = (*json_rows.SUFFIXES, ".parquet")
+Rows: TypeAlias = datasets.Dataset | json_rows.JsonRows
 
 
-def load(math_set: MathSet, split: str, source: str) -> datasets.Dataset:
-    """Rows of one split, memory-mapped from the library's cache.
+def load(math_set: MathSet, split: str, source: str) -> Rows:
+    """Rows of one split, memory-mapped from the library's cache; those of local JSON files in memory.
 
     Args:
         math_set: The set.
@@ -84,15 +86,24 @@ def _from_hub(math_set: MathSet, split: str) -> datasets.Dataset:
         ) from error
 
 
-def _from_disk(math_set: MathSet, split: str, path: Path) -> datasets.Dataset:
+def _from_disk(math_set: MathSet, split: str, path: Path) -> Rows:
+    if not path.is_dir() and path.suffix not in _ENDINGS:
+        raise DataError(f"the source {path} must end in one of {', '.join(_ENDINGS)}, or be a folder")
     try:
+        if path.suffix in json_rows.SUFFIXES and path.is_file():
+            return _read_json(math_set, [path])
         with _quiet():
-            if path.is_dir():
-                found = datasets.load_dataset(str(path), _config(math_set, path))
-            elif path.suffix in _READERS:
-                found = datasets.load_dataset(_READERS[path.suffix], data_files=str(path))
-            else:
-                raise DataError(f"the source {path} must end in one of {', '.join(_READERS)}, or be a folder")
+            if not path.is_dir():
+                found = datasets.load_dataset("parquet", data_files=str(path))
+                return _pick_split(math_set, split, path, found)
+            config = _config(math_set, path)
+            files = datasets.load_dataset_builder(str(path), config).config.data_files or {}
+            if files and all(
+                Path(file).suffix in json_rows.SUFFIXES for of_split in files.values() for file in of_split
+            ):
+                chosen = _pick_split(math_set, split, path, files)
+                return _read_json(math_set, [Path(file) for file in chosen])
+            return _pick_split(math_set, split, path, datasets.load_dataset(str(path), config))
     except DataError:
         raise
     # StopIteration, ArrowInvalid, DatasetGenerationError and more, for a file that is empty or broken.
@@ -100,7 +111,10 @@ def _from_disk(math_set: MathSet, split: str, path: Path) -> datasets.Dataset:
         raise DataError(
             f"cannot read {math_set.name} from {path} ({_first_line(error)}); give a file or a folder with its rows"
         ) from error
-    return _pick_split(math_set, split, path, found)
+
+
+def _read_json(math_set: MathSet, files: Sequence[Path]) -> json_rows.JsonRows:
+    return json_rows.read(files, {name for layout in math_set.layouts for name in (layout.problem, layout.answer)})
 
 
 def _config(math_set: MathSet, folder: Path) -> str:
@@ -113,7 +127,7 @@ def _config(math_set: MathSet, folder: Path) -> str:
     raise DataError(f"{folder} has the configurations {', '.join(names)}; it needs {' or '.join(math_set.configs)}")
 
 
-def _pick_split(math_set: MathSet, split: str, path: Path, found: datasets.DatasetDict) -> datasets.Dataset:
+def _pick_split(math_set: MathSet, split: str, path: Path, found: Mapping[str, Any]) -> Any:
     # A file has one split, which the library calls "train" whatever it is; the caller has said which one it holds.
     if len(found) == 1 and (path.is_file() or len(math_set.splits) == 1):
         return next(iter(found.values()))

@@ -5,6 +5,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from erpo.evaluation.config import EvaluationError
 
 MERGED_FOLDER = "merged"
+STAMP_FILE = "merged_from.json"
+_SHARDS_CONFIG = "fsdp_config.json"
 _STEP_FOLDER = re.compile(r"global_step_(\d+)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -70,16 +73,20 @@ def find_model(model: str) -> ModelSource:
 
 
 def merge(source: ModelSource) -> None:
-    """Merge the shards of a checkpoint with verl's merger, once; anything else is left alone.
+    """Merge the shards of a checkpoint with verl's merger; anything else is left alone.
 
-    verl's merger writes bfloat16, whatever the run trained in. The folder is written beside its place and renamed, so
-    an interrupted merge leaves nothing that looks whole.
+    A merged folder carries a stamp of the shards that it was made from: it is made anew when the checkpoint was written
+    again, and kept when the shards are gone. verl's merger writes bfloat16, whatever the run trained in. The folder is
+    written beside its place and renamed, so an interrupted merge leaves nothing that looks whole.
 
     Raises:
         EvaluationError: verl's merger refuses the checkpoint.
     """
     target = Path(source.path)
-    if source.shards is None or target.is_dir():
+    if source.shards is None or (target.is_dir() and not (source.shards / _SHARDS_CONFIG).is_file()):
+        return
+    stamp = _stamp(source.shards)
+    if target.is_dir() and _read_stamp(target) == stamp:
         return
     # They import torch and transformers.
     from verl.model_merger.base_model_merger import ModelMergerConfig
@@ -99,6 +106,8 @@ def merge(source: ModelSource) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             FSDPModelMerger(config).merge_and_save()
+        (workshop / STAMP_FILE).write_text(stamp)
+        shutil.rmtree(target, ignore_errors=True)
         workshop.rename(target)
     except Exception as error:
         # Whatever a half-written or foreign checkpoint makes torch, transformers or verl raise.
@@ -125,9 +134,9 @@ def identity(source: ModelSource) -> str:
 def _checkpoint(folder: Path, step: int) -> ModelSource:
     target, shards, run = folder / MERGED_FOLDER, folder / "actor", folder.parent
     source = ModelSource(str(target), f"{run.name}-step{step}", run, step, shards)
-    if target.is_dir():
-        return source
-    if not (shards / "fsdp_config.json").is_file():
+    if not (shards / _SHARDS_CONFIG).is_file():
+        if target.is_dir():
+            return source
         raise EvaluationError(
             f"{folder} holds no FSDP checkpoint (actor/fsdp_config.json); name another checkpoint of the run, or a "
             "Hugging Face folder."
@@ -135,6 +144,20 @@ def _checkpoint(folder: Path, step: int) -> ModelSource:
     if (shards / "lora_train_meta.json").is_file():
         raise EvaluationError(f"{shards} holds a LoRA adapter; merge it into its base model and name that folder.")
     return source
+
+
+def _stamp(shards: Path) -> str:
+    """Names, sizes and times of the files of a checkpoint."""
+    files = [*shards.glob("model_world_size_*.pt"), shards / _SHARDS_CONFIG, *shards.glob("huggingface/*")]
+    found = {str(file.relative_to(shards)): file.stat() for file in sorted(files)}
+    return json.dumps({name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}, indent=2) + "\n"
+
+
+def _read_stamp(merged: Path) -> str | None:
+    try:
+        return (merged / STAMP_FILE).read_text()
+    except (OSError, ValueError):
+        return None
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -2,18 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples and judges whole parts (a set, or a set at one temperature), chunk by chunk."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from erpo.evaluation.checkpoint import ModelSource, identity, merge
 from erpo.evaluation.config import SamplingConfig
-from erpo.evaluation.data import Problem, fingerprint
+from erpo.evaluation.data import Problem, answers_fingerprint, fingerprint
 from erpo.evaluation.sampler import ProgressBar, Request, Sampler, prepare_process, request_seed
-from erpo.evaluation.scorer import Scorer
+from erpo.evaluation.scorer import Scorer, fold
 from erpo.evaluation.store import SampleStore
 
 # What a sample depends on. The engine's settings are not among them: a resume may need less memory.
@@ -22,9 +23,6 @@ _DECIDING = (
     "top_k",
     "max_response_length",
     "seed",
-    "reward_function",
-    "reward_function_name",
-    "reward_kwargs",
     "apply_chat_template_kwargs",
     "chunk_responses",
 )
@@ -71,30 +69,98 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
     """
     prepare_process()
     scorer = Scorer(settings)
-    scorer.check([problem for part in parts for problem in part.problems])
-    merge(source)
-    sampler = Sampler(source.path, settings)
-    # Of all parts: the length of the model's window must not depend on what is done already.
-    tokens = {part.name: sampler.encode(part.problems) for part in parts}
-    store = SampleStore(
-        out,
-        # A path alone may hold other weights tomorrow.
-        {"model": source.path, "weights": identity(source), **{k: asdict(settings)[k] for k in _DECIDING}},
-        {
-            part.name: {"n": part.n, "temperature": part.temperature, "prompts": fingerprint(list(part.problems))}
-            for part in parts
-        },
-    )
+    try:
+        scorer.check([problem for part in parts for problem in part.problems])
+        merge(source)
+        sampler = Sampler(source.path, settings)
+        # Of all parts: the length of the model's window must not depend on what is done already.
+        encoded = {part.name: sampler.encode(part.problems) for part in parts}
+        skipped = {name: sum(not one for one in prompts) for name, prompts in encoded.items()}
+        for part in parts:
+            if skipped[part.name]:
+                print(f"{part.name}: {skipped[part.name]} of {len(part.problems)} prompts are skipped: {sampler.limit}")
+        parts = [_without_skipped(part, encoded[part.name]) for part in parts]
+        tokens = {name: [one for one in prompts if one] for name, prompts in encoded.items()}
+        store = SampleStore(
+            out,
+            # A path alone may hold other weights tomorrow.
+            {"model": source.path, "weights": identity(source), **{k: asdict(settings)[k] for k in _DECIDING}},
+            {
+                part.name: {
+                    "n": part.n,
+                    "temperature": part.temperature,
+                    "prompts_fingerprint": fingerprint(part.problems),
+                    "skipped": skipped[part.name],
+                }
+                for part in parts
+            },
+        )
+        _sample_and_judge(parts, tokens, settings, sampler, scorer, store)
+    finally:
+        scorer.close()
+    samples = store.read()
+    _report_unjudged(samples[samples["part"].isin([part.name for part in parts])])
+    for name in store.judged_otherwise(scorer.identity):
+        print(f"{name} in {out} was judged in another way; name it in this command to judge it again")
+    return samples
+
+
+def _without_skipped(part: Part, tokens: Sequence[list[int]]) -> Part:
+    return replace(part, problems=[problem for problem, one in zip(part.problems, tokens, strict=True) if one])
+
+
+def _sample_and_judge(
+    parts: Sequence[Part],
+    tokens: Mapping[str, Sequence[list[int]]],
+    settings: SamplingConfig,
+    sampler: Sampler,
+    scorer: Scorer,
+    store: SampleStore,
+) -> None:
     unfinished = [part for part in parts if not store.is_complete(part.name)]
-    if unfinished:
-        done = sum(_rows(part, chunk) for part in unfinished for chunk in _chunks(part, settings, store, written=True))
-        total = sum(part.responses for part in parts)
-        bar = ProgressBar(total, total - sum(part.responses for part in unfinished) + done)
-        if bar.done:
-            print(f"{bar.done} of {total} responses are there already, in {out}")
-        for part in unfinished:
-            _sample_part(part, tokens[part.name], settings, sampler, scorer, store, bar)
-    return store.read()
+    done = sum(_rows(part, chunk) for part in unfinished for chunk in _chunks(part, settings, store, written=True))
+    total = sum(part.responses for part in parts)
+    bar = ProgressBar(total, total - sum(part.responses for part in unfinished) + done)
+    if unfinished and bar.done:
+        print(f"{bar.done} of {total} responses are there already, in {store.folder}")
+    for part in parts:
+        if part in unfinished:
+            _sample_part(part, tokens[part.name], settings, sampler, store, bar)
+        _judge_part(part, scorer, store)
+
+
+def _judge_part(part: Part, scorer: Scorer, store: SampleStore) -> None:
+    """Judge the responses of a complete part, unless their verdicts are those that would be given now."""
+    judge = fold(scorer.identity, answers_fingerprint(part.problems))
+    held = store.judges(part.name)
+    if held == {judge}:
+        return
+    if held != {None}:
+        print(f"{part.name}: judged anew, for the reward function, its settings or the answers changed")
+    problems = {problem.key: problem for problem in part.problems}
+    verdicts = []
+    for sample in tqdm(store.responses(part.name), desc=f"judging {part.name}", delay=5, leave=False):
+        problem = problems[sample["key"]]
+        verdicts.append(
+            {
+                **asdict(scorer.judge(problem, sample["response"])),
+                "data_source": problem.data_source,
+                "ground_truth": str(problem.ground_truth),
+                "judge": judge,
+            }
+        )
+    store.write_verdicts(part.name, verdicts, scorer.identity)
+
+
+def _report_unjudged(samples: pd.DataFrame) -> None:
+    failed = samples[samples["error"].notna()]
+    if len(failed):
+        first = failed.iloc[0]
+        print(
+            f"warning: {len(failed)} of {len(samples)} responses could not be judged and count as wrong, the first to "
+            f"prompt {first['key']} of {first['part']}: {first['error'].removesuffix('.')}. Mend the reward function "
+            "and repeat the command: it judges anew and samples nothing again."
+        )
 
 
 def _sample_part(
@@ -102,7 +168,6 @@ def _sample_part(
     tokens: Sequence[list[int]],
     settings: SamplingConfig,
     sampler: Sampler,
-    scorer: Scorer,
     store: SampleStore,
     bar: ProgressBar,
 ) -> None:
@@ -131,7 +196,6 @@ def _sample_part(
                 "response": response.text,
                 "length": response.length,
                 "truncated": response.truncated,
-                **asdict(scorer.judge(problem, response.text)),
             }
             rows.append(row)
         store.write_chunk(part.name, number, rows)

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the evaluation commands: these dataclasses are the truth, ``configs/*.yaml`` mirrors them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from erpo.trainer.config import AccuracyConfig, ConfigError
 
 # Of the proxy runs (the first author's later public ones on the same base model).
 DEFAULT_RESPONSE_LENGTH = 8192
@@ -18,14 +20,31 @@ class EvaluationError(ValueError):
 
 
 @dataclass(frozen=True)
+class AccuracySettings:
+    """When a response is correct; None takes the run's ``erpo.accuracy``, else its defaults.
+
+    Attributes:
+        metric: Key of the reward function's result; "reward" is the reward itself.
+        threshold: A response is correct from this value on.
+        tolerance: Two values that differ by less are equal.
+    """
+
+    metric: str | None = None
+    threshold: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True)
 class SamplingConfig:
     """What both commands share.
 
     Attributes:
         model: A Hugging Face folder (or hub id), a run folder (its newest checkpoint), or one ``global_step_N``.
         n: Responses per prompt.
-        top_p: Nucleus; 1 is off.
-        top_k: Most probable tokens that are sampled from; -1 is all.
+        top_p: Nucleus; 1 is off. None takes the run's.
+        top_k: Most probable tokens that are sampled from; -1 is all. None takes the run's, else -1.
+        max_prompt_length: Longer prompts (tokens) are skipped and counted, as are those that do not fit into the model.
+            None takes the run's, if that filtered its prompts.
         max_response_length: Tokens after which a response is cut; None takes the run's, else 8192.
         seed: Seed of the responses, of the intervals, and of a choice of prompts.
         out: Folder of the results; None is a folder in the run, else one named after the model.
@@ -33,6 +52,8 @@ class SamplingConfig:
             else verl's scorer of the data source.
         reward_function_name: Its name.
         reward_kwargs: Its further keyword arguments.
+        reward_timeout: Seconds after which a response counts as one that the reward function cannot judge.
+        accuracy: When a response is correct.
         apply_chat_template_kwargs: Arguments of the chat template; None takes the run's.
         chunk_responses: Responses that are sampled, judged and written at a time: what an interruption can cost.
         tensor_parallel_size: GPUs that the model is split over.
@@ -41,15 +62,18 @@ class SamplingConfig:
     """
 
     model: str = MISSING
-    n: int = 32
-    top_p: float = 1.0
-    top_k: int = -1
+    n: int | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_prompt_length: int | None = None
     max_response_length: int | None = None
     seed: int = 0
     out: str | None = None
     reward_function: str | None = None
     reward_function_name: str = "compute_score"
     reward_kwargs: dict[str, Any] = field(default_factory=dict)
+    reward_timeout: float = 60.0
+    accuracy: AccuracySettings = field(default_factory=AccuracySettings)
     apply_chat_template_kwargs: dict[str, Any] | None = None
     chunk_responses: int = 1024
     tensor_parallel_size: int = 1
@@ -57,38 +81,47 @@ class SamplingConfig:
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require(self.n >= 1, f"n is {self.n}; set 1 or more responses per prompt")
-        require(0 < self.top_p <= 1, f"top_p is {self.top_p}; set a number in (0, 1]")
+        require(self.n is None or self.n >= 1, f"n is {self.n}; set 1 or more responses per prompt")
+        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p is {self.top_p}; set a number in (0, 1]")
         require(
-            self.top_k == -1 or self.top_k >= 1, f"top_k is {self.top_k}; set a positive number, or -1 for all tokens"
+            self.top_k is None or self.top_k == -1 or self.top_k >= 1,
+            f"top_k is {self.top_k}; set a positive number, or -1 for all tokens",
         )
-        length = self.max_response_length
-        require(length is None or length >= 1, f"max_response_length is {length}; set a positive number of tokens")
+        for name in ("max_prompt_length", "max_response_length"):
+            length = getattr(self, name)
+            require(length is None or length >= 1, f"{name} is {length}; set a positive number of tokens")
+        require(
+            0 < self.reward_timeout < float("inf"),
+            f"reward_timeout is {self.reward_timeout}; set a positive number of seconds",
+        )
         require(self.chunk_responses >= 1, f"chunk_responses is {self.chunk_responses}; set 1 or more")
         require(self.tensor_parallel_size >= 1, f"tensor_parallel_size is {self.tensor_parallel_size}; set 1 or more")
 
 
 @dataclass(frozen=True)
 class EvalConfig(SamplingConfig):
-    """Settings of ``recipe.erpo.main_eval``; the sampling defaults are the proxy's validation.
+    """Settings of ``recipe.erpo.main_eval``: what is not set is taken from the run's own validation.
 
     Attributes:
         sets: Names of prepared sets, or paths of Parquet files in verl's row schema.
         data_folder: Folder of the prepared sets.
-        temperature: Sampling temperature; 0 is greedy.
+        n: Responses per prompt; None is 32, and 1 at temperature 0.
+        temperature: Sampling temperature; 0 is greedy. None takes the run's, else 1.0; ``top_p`` likewise, else 0.9.
     """
 
     sets: list[str] = MISSING
     data_folder: str = "data"
-    temperature: float = 1.0
-    top_p: float = 0.9
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(len(self.sets) > 0, "sets is empty; name at least one, sets=[math500]")
-        require(self.temperature >= 0, f"temperature is {self.temperature}; set 0 (greedy) or a positive number")
         require(
-            self.temperature > 0 or self.n == 1,
+            self.temperature is None or 0 <= self.temperature < float("inf"),
+            f"temperature is {self.temperature}; set 0 (greedy) or a positive number",
+        )
+        require(
+            self.temperature != 0 or self.n is None or self.n == 1,
             f"at temperature 0 all {self.n} responses of a prompt are one; set n=1 or a positive temperature",
         )
 
@@ -100,6 +133,7 @@ class ResidualConfig(SamplingConfig):
     Attributes:
         data: Name of a prepared set, or path of a Parquet file: the training prompts.
         data_folder: Folder of the prepared sets.
+        n: Responses per prompt; None takes the run's ``rollout.n``, else 8.
         temperatures: The lowest is T_base.
         prompts: Prompts that are drawn from the data; None is all of them.
     """
@@ -107,14 +141,13 @@ class ResidualConfig(SamplingConfig):
     data: str = MISSING
     data_folder: str = "data"
     temperatures: list[float] = field(default_factory=lambda: [1.0, 1.1, 1.2, 1.5])
-    n: int = 8
     prompts: int | None = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
         chosen = list(self.temperatures)
-        require(self.n >= 2, f"n is {self.n}; a group needs 2 or more responses to be mixed")
-        require(all(t > 0 for t in chosen), f"temperatures are {chosen}; set positive ones")
+        require(self.n is None or self.n >= 2, f"n is {self.n}; a group needs 2 or more responses to be mixed")
+        require(all(0 < t < float("inf") for t in chosen), f"temperatures are {chosen}; set positive ones")
         require(
             len(set(chosen)) == len(chosen) >= 2,
             f"temperatures are {chosen}; set two or more different ones, the lowest is T_base",
@@ -153,25 +186,83 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
     Args:
         settings: The checked settings.
         run: Folder of the run that the model belongs to; None if it belongs to none.
+
+    Raises:
+        EvaluationError: The settings of the run cannot be read, or not be used here.
     """
-    file = run / "config.yaml" if run is not None else None
-    trained = OmegaConf.load(file) if file is not None and file.exists() else OmegaConf.create()
+    trained = read_run(run)
 
     def of_run(key: str, default: Any) -> Any:
-        value = OmegaConf.select(trained, key)
-        return default if value is None else OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        return value_of(trained, key, default)
 
     changes: dict[str, Any] = {}
-    if settings.max_response_length is None:
-        changes["max_response_length"] = int(of_run("data.max_response_length", DEFAULT_RESPONSE_LENGTH))
-    if settings.apply_chat_template_kwargs is None:
-        changes["apply_chat_template_kwargs"] = of_run("data.apply_chat_template_kwargs", {})
+
+    def fill(name: str, key: str, default: Any) -> None:
+        if getattr(settings, name) is None:
+            changes[name] = of_run(key, default)
+
+    rollout = "actor_rollout_ref.rollout"
+    if isinstance(settings, EvalConfig):
+        fill("temperature", f"{rollout}.val_kwargs.temperature", 1.0)
+        fill("top_p", f"{rollout}.val_kwargs.top_p", 0.9)
+        fill("top_k", f"{rollout}.val_kwargs.top_k", -1)
+        greedy = changes.get("temperature", settings.temperature) == 0
+        changes["n"] = settings.n or (1 if greedy else 32)
+    else:
+        fill("n", f"{rollout}.n", 8)
+        fill("top_p", f"{rollout}.top_p", 1.0)
+        fill("top_k", f"{rollout}.top_k", -1)
+    if of_run("data.filter_overlong_prompts", False):
+        fill("max_prompt_length", "data.max_prompt_length", None)
+    fill("max_response_length", "data.max_response_length", DEFAULT_RESPONSE_LENGTH)
+    fill("apply_chat_template_kwargs", "data.apply_chat_template_kwargs", {})
     where = "reward.custom_reward_function"
     if settings.reward_function is None and of_run(f"{where}.path", None):
         changes["reward_function"] = of_run(f"{where}.path", None)
         changes["reward_function_name"] = of_run(f"{where}.name", "compute_score")
         changes["reward_kwargs"] = of_run(f"{where}.reward_kwargs", {})
+    own, fallback = settings.accuracy, AccuracyConfig()
+    changes["accuracy"] = AccuracySettings(
+        **{
+            f.name: of_run(f"erpo.accuracy.{f.name}", getattr(fallback, f.name))
+            if getattr(own, f.name) is None
+            else getattr(own, f.name)
+            for f in fields(own)
+        }
+    )
+    try:
+        AccuracyConfig(**asdict(changes["accuracy"]))
+    except ConfigError as error:
+        raise EvaluationError(str(error).replace("erpo.accuracy", "accuracy", 1)) from None
     return replace(settings, **changes)
+
+
+def read_run(run: Path | None) -> DictConfig:
+    """Settings of a run, empty without a run or its ``config.yaml``.
+
+    Raises:
+        EvaluationError: The file cannot be read.
+    """
+    file = run / "config.yaml" if run is not None else None
+    if file is None or not file.exists():
+        return OmegaConf.create()
+    try:
+        trained = OmegaConf.load(file)
+    except Exception as error:  # of yaml, of omegaconf, of the file system
+        raise EvaluationError(f"{file} cannot be read ({str(error).splitlines()[0]}); mend or remove it.") from error
+    require(isinstance(trained, DictConfig), f"{file} holds no settings of a run; mend or remove it")
+    assert isinstance(trained, DictConfig)
+    return trained
+
+
+def value_of(trained: DictConfig, key: str, default: Any = None) -> Any:
+    """A setting of a run; ``default`` where it has none, or where it refers to what is not there."""
+    try:
+        value = OmegaConf.select(trained, key)
+        value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException:
+        return default
+    return default if value is None else value
 
 
 def require(condition: bool, message: str) -> None:

@@ -3,6 +3,8 @@
 """Prompts of a prepared set, each once: data sets repeat rows (AIME-2024 of DAPO holds each problem 32 times)."""
 
 import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from erpo.evaluation.config import EvaluationError
 from erpo.tracker import TrackerError, check_prompts, key_hex, prompt_key
 
 _COLUMNS = ("data_source", "prompt", "reward_model")
+# verl's columns for what is no text.
+_MEDIA = ("images", "videos", "audios")
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,40 @@ def find_set(entry: str, data_folder: str | Path) -> tuple[str, Path]:
         EvaluationError: There is no such file.
     """
     path = Path(entry) if entry.endswith(".parquet") else Path(data_folder) / f"{entry}.parquet"
-    if not path.is_file():
-        raise EvaluationError(
-            f"{path} does not exist; write it with `python -m recipe.erpo.prepare_data {path.stem} --out "
-            f"{path.parent}`, or name a Parquet file in verl's row schema."
-        )
-    return path.stem, path
+    if path.is_file():
+        return path.stem, path
+    if path.exists() or Path(entry).exists():
+        raise EvaluationError(f"{entry} is no Parquet file; name one in verl's row schema that ends in .parquet.")
+    raise EvaluationError(
+        f"{path} does not exist; write it with `python -m recipe.erpo.prepare_data {path.stem} --out "
+        f"{path.parent}`, or name a Parquet file in verl's row schema."
+    )
+
+
+def find_sets(entries: Sequence[str], data_folder: str | Path) -> dict[str, Path]:
+    """Files of sets by name; files of one name are told apart by their folders.
+
+    Raises:
+        EvaluationError: A file does not exist, or two cannot be told apart.
+    """
+    found = [find_set(entry, data_folder) for entry in entries]
+    names = [name for name, _ in found]
+    files = {name if names.count(name) == 1 else f"{path.resolve().parent.name}_{name}": path for name, path in found}
+    if len(files) < len(found):
+        raise EvaluationError(f"sets={list(entries)} names one set twice; remove one, or rename its file.")
+    return files
 
 
 def load_problems(path: Path) -> list[Problem]:
     """Read the distinct prompts of a Parquet file in verl's row schema, in the order of the file.
 
     Raises:
-        EvaluationError: The file cannot be read, holds no prompts, or contradicts itself.
+        EvaluationError: The file cannot be read, holds no prompts, contradicts itself, or has a row that cannot be
+            used (the first one is named, counted from 0).
     """
     try:
         rows = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise EvaluationError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
     if not rows:
         raise EvaluationError(f"{path} holds no rows; prepare the set again.")
@@ -67,6 +88,9 @@ def load_problems(path: Path) -> list[Problem]:
         if column not in rows[0]:
             raise EvaluationError(f"{path} has no column {column}; make it in verl's row schema.")
     problems: dict[str, Problem] = {}
+    for number, row in enumerate(rows):
+        if wrong := _what_is_wrong(row):
+            raise EvaluationError(f"row {number} of {path}: {wrong}.")
     try:
         check_prompts((row["data_source"], row["prompt"], _extra_info(row).get("prompt_id")) for row in rows)
         for row in rows:
@@ -89,16 +113,68 @@ def draw(problems: list[Problem], count: int | None, seed: int) -> list[Problem]
     return [problems[position] for position in sorted(chosen)]
 
 
-def fingerprint(problems: list[Problem]) -> str:
-    """Name prompts, answers and their order, in 32 hexadecimal digits."""
+def fingerprint(problems: Sequence[Problem]) -> str:
+    """Name prompts and their order, in 32 hexadecimal digits: what their responses depend on."""
+    return _digest([problem.key, problem.messages] for problem in problems)
+
+
+def answers_fingerprint(problems: Sequence[Problem]) -> str:
+    """Name what the scorer is given beside the responses, in 32 hexadecimal digits."""
+    return _digest([problem.key, problem.data_source, problem.ground_truth, problem.extra_info] for problem in problems)
+
+
+def _digest(values: Iterable[Any]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for problem in problems:
-        digest.update(f"{problem.key} {problem.data_source} {problem.ground_truth!r}\n".encode())
+    for value in values:
+        digest.update(json.dumps(value, sort_keys=True, default=repr).encode() + b"\n")
     return digest.hexdigest()
 
 
 def _extra_info(row: dict[str, Any]) -> dict[str, Any]:
     return row.get("extra_info") or {}
+
+
+def _what_is_wrong(row: dict[str, Any]) -> str:
+    """Why a row cannot be evaluated, and what to change; empty if it can."""
+    source, prompt, reward_model, extra_info = (
+        row.get(name) for name in ("data_source", "prompt", "reward_model", "extra_info")
+    )
+    for name in _MEDIA:
+        if row.get(name):
+            return f"it holds {name}, and the evaluation takes prompts of text alone; remove such rows"
+    if not isinstance(source, str) or not source:
+        return f"data_source is {source!r}; make it the name by which verl chooses the scorer"
+    for name, cell in (("reward_model", reward_model), ("extra_info", extra_info)):
+        if isinstance(cell, (str, bytes)):
+            return f"{name} is text; make it a struct, as json.loads reads it"
+    if not isinstance(reward_model, dict) or reward_model.get("ground_truth") is None:
+        return "reward_model holds no ground_truth; add the answer, or remove the row"
+    if extra_info is not None and not isinstance(extra_info, dict):
+        return f"extra_info is of type {type(extra_info).__name__}; make it a struct"
+    return _wrong_prompt(prompt)
+
+
+def _wrong_prompt(prompt: Any) -> str:
+    schema = "make it a list of {role, content} messages"
+    if isinstance(prompt, str):
+        try:
+            messages = json.loads(prompt) if prompt.lstrip().startswith("[") else None
+        except ValueError:
+            messages = None
+        if isinstance(messages, list) and messages and all(isinstance(one, dict) and "role" in one for one in messages):
+            return f"prompt is messages as JSON text; {schema}, as json.loads reads it"
+        return "" if prompt.strip() else f"prompt is empty; {schema}"
+    if not isinstance(prompt, list) or not prompt:
+        return f"prompt is {'null' if prompt is None else 'empty' if prompt == [] else type(prompt).__name__}; {schema}"
+    for message in prompt:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
+            return f"a message of prompt has no role or no content; {schema}"
+        content = message["content"]
+        if isinstance(content, list) and any(not isinstance(one, dict) or one.get("type") != "text" for one in content):
+            return "a message of prompt holds more than text, and the evaluation takes text alone; remove such rows"
+        if not isinstance(content, (str, list)) and not (content is None and message.get("tool_calls")):
+            return f"the content of a message of prompt is {content!r}; make it text"
+    return ""
 
 
 def _problem(row: dict[str, Any]) -> Problem:

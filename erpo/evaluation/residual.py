@@ -10,6 +10,9 @@ import pandas as pd
 
 from erpo.evaluation.estimators import Estimate, bootstrap, wilson
 from erpo.tracker import Outcome, classify
+from erpo.trainer.config import AccuracyConfig
+
+DEFAULT_ACCURACY = AccuracyConfig()
 
 # The rule of `suggest`. A raised group should still be mostly right: with 8 responses at 0.75, two are wrong.
 MIN_ACCURACY = 0.75
@@ -74,12 +77,25 @@ def part_name(temperature: float, second: bool = False) -> str:
     return f"T={temperature:g}" + ("-again" if second else "")
 
 
-def group_table(samples: pd.DataFrame) -> pd.DataFrame:
-    """Groups of a part, one row per prompt: outcome, share of correct responses, share of cut ones; indexed by key."""
-    groups = samples.groupby("key", sort=False)
+def group_table(samples: pd.DataFrame, accuracy: AccuracyConfig) -> pd.DataFrame:
+    """Groups of a part, one row per prompt: outcome, share of correct responses, share of cut ones; indexed by key.
+
+    A response that could not be judged counts as wrong: with an accuracy of 0, or of the worst response below it.
+    """
+    lowest = min(0.0, float(samples["accuracy"].min(skipna=True))) if samples["accuracy"].notna().any() else 0.0
+    groups = samples.assign(accuracy=samples["accuracy"].fillna(lowest)).groupby("key", sort=False)
     return pd.DataFrame(
         {
-            "outcome": [classify(values.tolist(), len(values), prompt=str(key)) for key, values in groups["accuracy"]],
+            "outcome": [
+                classify(
+                    values.tolist(),
+                    len(values),
+                    threshold=accuracy.threshold,
+                    tolerance=accuracy.tolerance,
+                    prompt=str(key),
+                )
+                for key, values in groups["accuracy"]
+            ],
             "correct": groups["correct"].mean().to_numpy(),
             "truncated": groups["truncated"].mean().to_numpy(),
         },
@@ -87,27 +103,30 @@ def group_table(samples: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def residual_rows(samples: pd.DataFrame, temperatures: list[float], seed: int) -> list[Row]:
+def residual_rows(
+    samples: pd.DataFrame, temperatures: list[float], seed: int, accuracy: AccuracyConfig = DEFAULT_ACCURACY
+) -> list[Row]:
     """Measure the groups at each temperature.
 
     Args:
         samples: Samples of the parts named by :func:`part_name`, the second visit at T_base among them.
         temperatures: The lowest is T_base.
         seed: Seed of the bootstrap.
+        accuracy: When a response is correct.
     """
     ordered = sorted(temperatures)
     by_part = dict(tuple(samples.groupby("part", sort=False)))
-    base = group_table(by_part[part_name(ordered[0])])
+    base = group_table(by_part[part_name(ordered[0])], accuracy)
     residual = base.index[base["outcome"] == Outcome.ALL_CORRECT]
     visits = [(ordered[0], False), (ordered[0], True), *((temperature, False) for temperature in ordered[1:])]
     return [
-        _row(by_part[part_name(*visit)], visit, residual if number > 0 else residual[:0], seed)
+        _row(by_part[part_name(*visit)], visit, residual if number > 0 else residual[:0], seed, accuracy)
         for number, visit in enumerate(visits)
     ]
 
 
-def _row(part: pd.DataFrame, visit: tuple[float, bool], residual: pd.Index, seed: int) -> Row:
-    groups = group_table(part)
+def _row(part: pd.DataFrame, visit: tuple[float, bool], residual: pd.Index, seed: int, accuracy: AccuracyConfig) -> Row:
+    groups = group_table(part, accuracy)
     again = groups.loc[residual]
     shares = {outcome: wilson(int((groups["outcome"] == outcome).sum()), len(groups)) for outcome in Outcome}
     some = len(again) > 0

@@ -28,15 +28,19 @@ def write_report(
     samples: pd.DataFrame, rows: list[Row], suggestion: Suggestion, source: ModelSource, folder: Path
 ) -> str:
     """Write JSON, Markdown and picture; returns the table and the suggestion for the terminal."""
-    settings = json.loads((folder / SETTINGS_FILE).read_text())["settings"]
+    held = json.loads((folder / SETTINGS_FILE).read_text())
+    parts = set(samples["part"])
     summary = {
         "model": source.name,
         "run": describe_run(source),
-        "settings": settings,
+        "settings": held["settings"],
+        "judging": next(judging for part, judging in held["judging"].items() if part in parts),
         "confidence": CONFIDENCE,
         "versions": versions(),
         "prompts": int(samples["key"].nunique()),
         "n": int(samples["sample"].max()) + 1,
+        "skipped": next(part["skipped"] for name, part in held["parts"].items() if name in parts),
+        "unjudged": int(samples["error"].notna().sum()),
         "temperatures": [asdict(row) for row in rows],
         "suggestion": asdict(suggestion),
     }
@@ -73,8 +77,18 @@ def _table(summary: Mapping[str, Any], rows: list[Row]) -> str:
         f"{table(header, lines)}\n{summary['prompts']} prompts, {summary['n']} responses each; percent, "
         f"with {CONFIDENCE:.0%} intervals (shares: Wilson; accuracies: bootstrap over prompts). Revived: of the "
         f"prompts that were all-correct at the first visit at T = {base}, those whose group is mixed here. "
-        f"`{base} again` is a second, independent visit: what it revives is chance.\n"
+        f"`{base} again` is a second, independent visit: what it revives is chance.\n{_notes(summary)}"
     )
+
+
+def _notes(summary: Mapping[str, Any]) -> str:
+    """What is missing in the numbers."""
+    notes = ""
+    if summary["skipped"]:
+        notes += f"{summary['skipped']} prompts were too long and are not in these numbers.\n"
+    if summary["unjudged"]:
+        notes += f"{summary['unjudged']} responses could not be judged and count as wrong.\n"
+    return "\n" + notes if notes else ""
 
 
 def _suggestion(suggestion: Suggestion) -> str:

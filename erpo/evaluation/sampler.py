@@ -14,6 +14,9 @@ from tqdm import tqdm
 from erpo.evaluation.config import EvaluationError, SamplingConfig
 from erpo.evaluation.data import Problem
 
+# Prompt tokens that vLLM on a CPU computes at a time; its own default is of this size.
+_BATCHED_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class Request:
@@ -96,8 +99,12 @@ class Sampler:
     def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
         """Tokenize prompts with the chat template, as a training rollout does.
 
+        Returns:
+            Tokens of each prompt; an empty list for one that is longer than ``max_prompt_length``, or that leaves no
+            room for a response of ``max_response_length`` in the model's window, and is to be skipped.
+
         Raises:
-            EvaluationError: A prompt cannot be rendered, or leaves no room for the response.
+            EvaluationError: A prompt cannot be rendered, or all are too long.
         """
         try:
             encoded = [self._builder.build_initial_tokens(problem.messages) for problem in problems]
@@ -105,17 +112,49 @@ class Sampler:
             raise EvaluationError(
                 f"the chat template of {self._path} fails: {(str(error).splitlines() or [repr(error)])[0]}"
             ) from error
+        response, positions = self._settings.max_response_length, self._positions
+        assert response is not None
+        longest = self._longest_prompt()
+        lengths = [len(tokens) for tokens in encoded]
+        if longest is not None and min(lengths) > longest:
+            if positions is not None and positions - response < min(lengths) < positions:
+                room = positions - (max(lengths) if max(lengths) < positions else min(lengths))
+                advice = f"set max_response_length={room} or less"
+            elif positions is not None and min(lengths) >= positions:
+                advice = "take a model with a longer window, or other prompts"
+            else:
+                advice = f"set max_prompt_length={max(lengths)}"
+            raise EvaluationError(f"all prompts have {min(lengths)} tokens or more: {self.limit}; {advice}.")
+        kept = [[] if longest is not None and len(tokens) > longest else tokens for tokens in encoded]
+        self._window = max(self._window, max(len(tokens) for tokens in kept) + response)
+        return kept
+
+    @property
+    def limit(self) -> str:
+        """What limits the length of a prompt, in words."""
+        own, response, positions = (
+            self._settings.max_prompt_length,
+            self._settings.max_response_length,
+            self._positions,
+        )
+        assert response is not None
+        if positions is None or (own is not None and own <= positions - response):
+            return f"max_prompt_length is {own}"
+        return (
+            f"the model has {positions} positions, max_response_length={response} leaves {max(positions - response, 0)}"
+        )
+
+    @property
+    def _positions(self) -> int | None:
+        return getattr(self._model_config, "max_position_embeddings", None)
+
+    def _longest_prompt(self) -> int | None:
+        """Tokens that a prompt may have; None for any number."""
         assert self._settings.max_response_length is not None
-        longest = max(len(tokens) for tokens in encoded)
-        window = longest + self._settings.max_response_length
-        limit = getattr(self._model_config, "max_position_embeddings", None)
-        if limit is not None and window > limit:
-            raise EvaluationError(
-                f"a prompt of {longest} tokens and max_response_length={self._settings.max_response_length} do not fit "
-                f"into the model's {limit} positions; set max_response_length={max(limit - longest, 1)} or less."
-            )
-        self._window = max(self._window, window)
-        return encoded
+        limits = [self._settings.max_prompt_length]
+        if self._positions is not None:
+            limits.append(self._positions - self._settings.max_response_length)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Decode a prompt as the model sees it."""
@@ -135,7 +174,7 @@ class Sampler:
             SamplingParams(
                 temperature=request.temperature,
                 top_p=settings.top_p if request.temperature > 0 else 1.0,
-                top_k=settings.top_k,
+                top_k=settings.top_k if request.temperature > 0 else -1,
                 max_tokens=settings.max_response_length,
                 seed=request.seed,
                 detokenize=False,
@@ -166,6 +205,12 @@ class Sampler:
                 "enable_prefix_caching": False,
                 "seed": settings.seed,
             }
+            if on_cpu:
+                # vLLM's CPU build cannot wind back the generator of a request whose prompt is computed in pieces.
+                arguments |= {
+                    "enable_chunked_prefill": False,
+                    "max_num_batched_tokens": max(self._window, _BATCHED_TOKENS),
+                }
             print("starting vLLM", flush=True)
             try:
                 self._engine = LLM(model=self._path, **{**arguments, **settings.engine_kwargs})

@@ -3,7 +3,8 @@
 """Samples on disk: a folder that an interrupted evaluation goes on in, and that only one evaluation may use.
 
 ``settings.json`` says what the folder holds; responses come in chunk files, written whole and renamed; a part that is
-complete moves into ``samples.parquet``.
+complete moves into ``samples.parquet``. Verdicts are filled in afterwards, and anew when the reward function changes:
+no response is sampled again for that.
 """
 
 import json
@@ -15,12 +16,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from erpo.evaluation.config import EvaluationError
 
 SAMPLES_FILE = "samples.parquet"
 SETTINGS_FILE = "settings.json"
+# Of the folder; raise it when an older one cannot be gone on with.
+FORMAT = 2
+# What judging fills in: the set's file may have other answers by then.
+_JUDGED = ("data_source", "ground_truth", "score", "accuracy", "correct", "answer", "error", "judge")
 
 SCHEMA = pa.schema(
     [
@@ -39,6 +45,10 @@ SCHEMA = pa.schema(
         ("accuracy", pa.float64()),
         ("correct", pa.bool_()),
         ("answer", pa.string()),
+        # Why the response could not be judged; null if it was.
+        ("error", pa.string()),
+        # What the verdict depends on (scorer.fold); null where there is none yet.
+        ("judge", pa.string()),
     ],
     metadata={"erpo_samples": "1"},
 )
@@ -67,8 +77,12 @@ class SampleStore:
                 # A part of which nothing was sampled yet is free to change.
                 if name in held["parts"] and (self.has_chunk(name, 0) or self.is_complete(name)):
                     _refuse_other(folder, f"{name} with ", held["parts"][name], parts[name])
-        all_parts = {**(held["parts"] if held else {}), **{name: dict(part) for name, part in parts.items()}}
-        self._settings = json.dumps({"settings": dict(settings), "parts": all_parts}, indent=2) + "\n"
+        self._content: dict[str, Any] = {
+            "format": FORMAT,
+            "settings": dict(settings),
+            "parts": {**(held["parts"] if held else {}), **{name: dict(part) for name, part in parts.items()}},
+            "judging": held["judging"] if held else {},
+        }
 
     def is_complete(self, part: str) -> bool:
         """Whether the part is in ``samples.parquet``."""
@@ -83,7 +97,7 @@ class SampleStore:
         path = self._chunk(part, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Before the samples, which are worth nothing without it, and not earlier: what fails before leaves no folder.
-        write_whole(self.folder / SETTINGS_FILE, self._settings)
+        self._write_settings()
         _write_table(path, pa.Table.from_pylist([{"part": part, **row} for row in rows], schema=SCHEMA))
 
     def complete(self, part: str, chunks: int) -> None:
@@ -94,9 +108,47 @@ class SampleStore:
         _write_table(self.folder / SAMPLES_FILE, pa.concat_tables(tables))
         shutil.rmtree(self._chunk(part, 0).parent)
 
+    def judges(self, part: str) -> set[str | None]:
+        """What the verdicts of a complete part depend on; holds None if some are missing."""
+        table = pq.read_table(self.folder / SAMPLES_FILE, schema=SCHEMA, columns=["part", "judge"])
+        return set(table.filter(pc.equal(table["part"], part))["judge"].to_pylist())
+
+    def responses(self, part: str) -> list[dict[str, Any]]:
+        """Key and response of every sample of a complete part."""
+        table = pq.read_table(self.folder / SAMPLES_FILE, columns=["part", "key", "response"])
+        return list(table.filter(pc.equal(table["part"], part)).to_pylist())
+
+    def write_verdicts(self, part: str, verdicts: Sequence[Mapping[str, Any]], judging: Mapping[str, Any]) -> None:
+        """Fill in the verdicts of a complete part, in the order of :meth:`responses`.
+
+        Args:
+            part: Name of the part.
+            verdicts: The judged columns of each sample.
+            judging: What to show a reader of the settings about how they were judged.
+        """
+        table = pq.read_table(self.folder / SAMPLES_FILE, schema=SCHEMA)
+        places = [place for place, name in enumerate(table["part"].to_pylist()) if name == part]
+        for name in _JUDGED:
+            column = table[name].to_pylist()
+            for place, verdict in zip(places, verdicts, strict=True):
+                column[place] = verdict[name]
+            field = SCHEMA.field(name)
+            table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(column, type=field.type))
+        _write_table(self.folder / SAMPLES_FILE, table)
+        self._content["judging"][part] = dict(judging)
+        self._write_settings()
+
     def read(self) -> pd.DataFrame:
-        """All samples of the complete parts."""
-        return read_samples(self.folder)
+        """All samples of the parts that were judged."""
+        samples = read_samples(self.folder)
+        return samples[samples["judge"].notna()].reset_index(drop=True)
+
+    def judged_otherwise(self, judging: Mapping[str, Any]) -> list[str]:
+        """Parts whose verdicts were given in another way."""
+        return [name for name, of_part in self._content["judging"].items() if of_part != dict(judging)]
+
+    def _write_settings(self) -> None:
+        write_whole(self.folder / SETTINGS_FILE, json.dumps(self._content, indent=2) + "\n")
 
     def _complete_parts(self) -> set[str]:
         path = self.folder / SAMPLES_FILE
@@ -115,8 +167,12 @@ class SampleStore:
             raise EvaluationError(
                 f"{path} cannot be read; remove {self.folder} or set out= to another folder."
             ) from error
-        if not {"settings", "parts"} <= held.keys():
+        if not isinstance(held, dict) or not {"settings", "parts"} <= held.keys():
             raise EvaluationError(f"{path} belongs to something else; set out= to another folder.")
+        if held.get("format") != FORMAT:
+            raise EvaluationError(
+                f"{self.folder} holds an evaluation of another version of this program; set out= to another folder."
+            )
         return dict(held)
 
     def _refuse_foreign_files(self) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
 from erpo.evaluation.checkpoint import ModelSource
-from erpo.evaluation.config import EvaluationError
+from erpo.evaluation.config import EvaluationError, read_run, value_of
 from erpo.evaluation.estimators import CONFIDENCE, bootstrap, majority, pass_at_k, powers_up_to
 from erpo.evaluation.store import SETTINGS_FILE, write_whole
 
@@ -33,7 +32,7 @@ def summarize_set(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
     Returns:
         JSON values: ``prompts``, ``n``, ``mean`` (mean@n), ``pass`` (pass@k by k), ``maj`` (maj@n; None where no
         response has an answer that could be counted), each as value, low and high; ``length`` in tokens, ``truncated``
-        as a share.
+        as a share, ``unjudged`` responses, which count as wrong.
     """
     # In the order of the file, so that the resampled prompts are the same in every summary.
     groups = samples.groupby("key", sort=False)
@@ -57,6 +56,7 @@ def summarize_set(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
             "max": int(samples["length"].max()),
         },
         "truncated": float(samples["truncated"].mean()),
+        "unjudged": int(samples["error"].notna().sum()),
     }
 
 
@@ -71,12 +71,21 @@ def write_summary(samples: pd.DataFrame, source: ModelSource, folder: Path) -> s
     Returns:
         The Markdown.
     """
-    settings = json.loads((folder / SETTINGS_FILE).read_text())["settings"]
-    sets = {str(name): summarize_set(part, settings["seed"]) for name, part in samples.groupby("part", sort=False)}
+    held = json.loads((folder / SETTINGS_FILE).read_text())
+    settings = held["settings"]
+    sets = {
+        str(name): {
+            **summarize_set(part, settings["seed"]),
+            # Which prompts these are, and how many of the set were too long.
+            **{key: held["parts"][name][key] for key in ("prompts_fingerprint", "skipped")},
+        }
+        for name, part in samples.groupby("part", sort=False)
+    }
     summary = {
         "model": source.name,
         "run": describe_run(source),
         "settings": settings,
+        "judging": held["judging"],
         "confidence": CONFIDENCE,
         "versions": versions(),
         "sets": sets,
@@ -111,8 +120,22 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"Percent, with {summary['confidence']:.0%} intervals (bootstrap over prompts). mean@n = pass@1; pass@k is "
         f"unbiased, from the n responses; maj@n: {DASH} where no answers could be extracted. Sampled at "
         f"T = {temperatures}, top_p {settings['top_p']:g}, top_k {settings['top_k']}, at most "
-        f"{settings['max_response_length']} tokens, seed {settings['seed']}.\n"
+        f"{settings['max_response_length']} tokens, seed {settings['seed']}.\n{_notes(sets)}"
     )
+
+
+def _notes(sets: Mapping[str, Any]) -> str:
+    """What is missing in the numbers, a line for each set."""
+    lines = []
+    for name, numbers in sets.items():
+        if numbers["skipped"]:
+            lines.append(f"{name}: {numbers['skipped']} prompts were too long and are not in these numbers.\n")
+        if numbers["unjudged"]:
+            lines.append(
+                f"{name}: {numbers['unjudged']} responses could not be judged and count as wrong "
+                "(column `error` of samples.parquet).\n"
+            )
+    return "\n" + "".join(lines) if lines else ""
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -152,11 +175,10 @@ def describe_run(source: ModelSource) -> dict[str, Any] | None:
     """Method, base model and step of the run that a model belongs to; None if it belongs to none."""
     if source.run is None:
         return None
-    file = source.run / "config.yaml"
-    config = OmegaConf.load(file) if file.exists() else OmegaConf.create()
-    base = OmegaConf.select(config, "actor_rollout_ref.model.path")
+    config = read_run(source.run)
+    base = value_of(config, "actor_rollout_ref.model.path")
     return {
-        "method": OmegaConf.select(config, "erpo.method"),
+        "method": value_of(config, "erpo.method"),
         "base_model": str(base) if base is not None else None,
         "name": source.run.name,
         "step": source.step,

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of methods in the paper's layout, from evaluated runs and beside the public numbers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,16 @@ class Entry:
         method: Method, or "base model".
         source: Run and step, or where the number was published.
         cells: Text by (set, k of mean@k).
+        prompts: Fingerprint of the prompts, by set.
+        sampling: How responses were sampled, in words, by set.
     """
 
     base_model: str
     method: str
     source: str
     cells: dict[tuple[str, int], str]
+    prompts: dict[str, str] = field(default_factory=dict)
+    sampling: dict[str, str] = field(default_factory=dict)
 
 
 def read_entry(folder: Path) -> Entry:
@@ -54,12 +58,25 @@ def read_entry(folder: Path) -> Entry:
             f"{folder} was not evaluated; run `python -m recipe.erpo.main_eval model={folder} sets=[...]` first."
         )
     summary = read_summary(evaluation)
-    cells = {(name, int(numbers["n"])): percent(numbers["mean"]) for name, numbers in summary["sets"].items()}
+    try:
+        return _entry(summary, evaluation)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"{evaluation / SUMMARY_FILE} was not written by this version of recipe.erpo.main_eval; evaluate again."
+        ) from error
+
+
+def _entry(summary: Mapping[str, Any], evaluation: Path) -> Entry:
+    settings, sets = summary["settings"], summary["sets"]
+    prompts = {name: str(numbers["prompts_fingerprint"]) for name, numbers in sets.items()}
+    rest = f"top_p {settings['top_p']:g}, top_k {settings['top_k']}, at most {settings['max_response_length']} tokens"
+    sampling = {name: f"T = {numbers['temperature']:g}, {rest}" for name, numbers in sets.items()}
+    cells = {(name, int(numbers["n"])): percent(numbers["mean"]) for name, numbers in sets.items()}
     run: dict[str, Any] | None = summary["run"]
     if run is None:
-        return Entry(str(summary["model"]), _NO_METHOD, str(evaluation.name), cells)
+        return Entry(str(summary["model"]), _NO_METHOD, str(evaluation.name), cells, prompts, sampling)
     base = Path(run["base_model"]).name if run["base_model"] else _UNKNOWN
-    return Entry(base, run["method"] or _UNKNOWN, f"{run['name']}, step {run['step']}", cells)
+    return Entry(base, run["method"] or _UNKNOWN, f"{run['name']}, step {run['step']}", cells, prompts, sampling)
 
 
 def comparison(entries: Sequence[Entry]) -> str:
@@ -83,8 +100,20 @@ def comparison(entries: Sequence[Entry]) -> str:
     header = ["base model", "method", *(f"{_TITLES.get(name, name)} mean@{k}" for name, k in columns), "from"]
     return (
         f"{table(header, rows)}\nPercent; intervals over prompts (95%) where the run was evaluated here. {DASH}: not "
-        "evaluated, or not public.\n"
+        f"evaluated, or not public.\n{_differences(entries)}"
     )
+
+
+def _differences(entries: Sequence[Entry]) -> str:
+    """What keeps numbers of one column from being compared, a line each."""
+    lines = []
+    for name in dict.fromkeys(name for entry in entries for name in entry.prompts):
+        if len({entry.prompts[name] for entry in entries if name in entry.prompts}) > 1:
+            lines.append(f"{name}: not the same prompts in all rows.\n")
+        sampled = list(dict.fromkeys(entry.sampling[name] for entry in entries if name in entry.sampling))
+        if len(sampled) > 1:
+            lines.append(f"{name}: not sampled alike in all rows ({'; '.join(sampled)}).\n")
+    return "\n" + "".join(lines) if lines else ""
 
 
 def _place(column: tuple[str, int]) -> tuple[int, str, int]:

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Score every gold answer, and a wrong one, with the scorer of verl that training will use.",
         epilog="Exit code 1 if a gold answer is rejected or a wrong one accepted.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="Parquet file of recipe.erpo.prepare_data")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="Parquet file in verl's row schema")
     parser.add_argument(
         "--compare", action="store_true", help="instead: accepted gold answers by scorer and spelling of the answer"
     )

@@ -23,16 +23,14 @@ def evaluate(config: DictConfig) -> None:
     from erpo.evaluation.checkpoint import find_model
     from erpo.evaluation.collect import Part, collect, folder_of
     from erpo.evaluation.config import EvalConfig, fill_from_run, read_settings
-    from erpo.evaluation.data import find_set, load_problems
+    from erpo.evaluation.data import find_sets, load_problems
     from erpo.evaluation.summary import write_summary
 
     settings = read_settings(EvalConfig, config)
     source = find_model(settings.model)
     settings = fill_from_run(settings, source.run)
-    found = [find_set(entry, settings.data_folder) for entry in settings.sets]
-    files = dict(found)
-    if len(files) < len(found):
-        raise EvaluationError(f"sets={list(settings.sets)} names one set twice; rename one of the files.")
+    assert settings.n is not None and settings.temperature is not None
+    files = find_sets(settings.sets, settings.data_folder)
     parts = [Part(name, load_problems(file), settings.n, settings.temperature) for name, file in files.items()]
     out = folder_of(source, settings, "eval")
     samples = collect(source, settings, parts, out)

@@ -7,6 +7,7 @@ all-wrong at each temperature, what higher temperatures do to the all-correct on
 """
 
 import sys
+from dataclasses import asdict
 
 import hydra
 from omegaconf import DictConfig
@@ -30,10 +31,12 @@ def measure(config: DictConfig) -> None:
     from erpo.evaluation.data import draw, find_set, load_problems
     from erpo.evaluation.residual import part_name, residual_rows, suggest
     from erpo.evaluation.residual_report import REPORT_FILE, write_report
+    from erpo.trainer.config import AccuracyConfig
 
     settings = read_settings(ResidualConfig, config)
     source = find_model(settings.model)
     settings = fill_from_run(settings, source.run)
+    assert settings.n is not None
     _, file = find_set(settings.data, settings.data_folder)
     problems = draw(load_problems(file), settings.prompts, settings.seed)
     temperatures = sorted(settings.temperatures)
@@ -48,8 +51,9 @@ def measure(config: DictConfig) -> None:
     samples = collect(source, settings, parts, out)
     # The folder may hold further temperatures of an earlier call.
     samples = samples[samples["part"].isin(names)]
-    rows = residual_rows(samples, temperatures, settings.seed)
-    print(f"\n{write_report(samples, rows, suggest(rows, len(problems)), source, out)}\n{out / REPORT_FILE}")
+    rows = residual_rows(samples, temperatures, settings.seed, AccuracyConfig(**asdict(settings.accuracy)))
+    suggestion = suggest(rows, samples["key"].nunique())
+    print(f"\n{write_report(samples, rows, suggestion, source, out)}\n{out / REPORT_FILE}")
 
 
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="residual_share", version_base=None)

@@ -194,7 +194,7 @@ def test_verl_loads_prepared_files_together(tmp_path, write):
         ([ONE], "gpt", "'gpt' is neither one of dapo, boxed, gsm8k nor a text with {problem}"),
         ([ONE], "{problem}{problem}", "once"),
         ([ONE], "gsm8k", "only gsm8k takes such a template"),
-        ([], "dapo", "cannot read math500 from"),
+        ([], "dapo", "holds no rows; give a file"),
     ],
 )
 def test_what_cannot_be_prepared_is_refused_and_leaves_nothing(tmp_path, write, rows, template, message):

@@ -105,8 +105,10 @@ def test_a_reward_function_of_one_s_own(tmp_path, form):
     assert scorer.judge(problem("x", "", acc=0.25), "a").correct  # 0.5 is the threshold
     wrong = scorer.judge(problem("x", "", acc=0.0), "a")
     assert (wrong.correct, wrong.score, wrong.accuracy, wrong.answer) == (False, -1.0, 0.25, "a")
+    failed = scorer.judge(problem("x", ""), "a")
+    assert (failed.correct, failed.score, failed.error) == (False, None, "KeyError: 'acc'")
     with pytest.raises(EvaluationError, match=r"fails on prompt 0000.*KeyError"):
-        scorer.judge(problem("x", ""), "a")
+        scorer.check([problem("x", "")])
     with pytest.raises(EvaluationError, match="cannot be loaded"):
         Scorer(SamplingConfig(reward_function=str(file), reward_function_name="whole"))
 
@@ -125,7 +127,7 @@ def test_an_unknown_data_source_is_refused_before_anything_starts():
         ({"model": "m", "sets": ["a"], "n": 0}, "n is 0"),
         ({"model": "m", "sets": ["a"], "n": "many"}, "'many'"),
         ({"model": "m", "sets": ["a"], "top_p": 0}, "top_p is 0"),
-        ({"model": "m", "sets": ["a"], "temperature": 0.0}, "set n=1"),
+        ({"model": "m", "sets": ["a"], "temperature": 0.0, "n": 4}, "set n=1"),
         ({"model": "m", "sets": ["a"], "temprature": 1.0}, "temprature"),
     ],
 )

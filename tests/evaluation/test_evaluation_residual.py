@@ -34,6 +34,7 @@ def samples(parts):
                         "truncated": index >= N - truncated,
                         "accuracy": float(right),
                         "correct": right,
+                        "error": None,
                     }
                 )
     return pd.DataFrame(frames)
@@ -104,7 +105,9 @@ def test_report_shows_the_same_prompts_at_every_temperature(tmp_path):
     long = "a" * 2000
     table.loc[(table["part"] == "T=1.5") & (table["key"] == f"{1:032x}") & (table["sample"] == 0), "response"] = long
     rows = residual_rows(table, [1.0, 1.5], seed=0)
-    (tmp_path / "settings.json").write_text(json.dumps({"settings": {"seed": 0}}))
+    (tmp_path / "settings.json").write_text(
+        json.dumps({"judging": {"T=1": {}}, "parts": {"T=1": {"skipped": 0}}, "settings": {"seed": 0}})
+    )
     short = write_report(table, rows, suggest(rows, 3), ModelSource("m", "m"), tmp_path)
     report = (tmp_path / "report.md").read_text()
     assert report.startswith(short) and "None. At T = 1, 2 of 3 prompts are all-correct" in short

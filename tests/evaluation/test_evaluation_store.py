@@ -8,13 +8,20 @@ from erpo.evaluation.config import EvaluationError
 from erpo.evaluation.store import SampleStore
 
 SETTINGS = {"model": "m", "seed": 0}
+VERDICT = {
+    "data_source": "s",
+    "ground_truth": "1",
+    "score": 1.0,
+    "accuracy": 1.0,
+    "correct": True,
+    "answer": None,
+    "error": None,
+    "judge": "j",
+}
 
 
 def rows(count, key="a"):
-    return [
-        {"key": key, "sample": index, "seed": index, "response": "x", "length": 1, "correct": True, "accuracy": 1.0}
-        for index in range(count)
-    ]
+    return [{"key": key, "sample": index, "seed": index, "response": "x", "length": 1} for index in range(count)]
 
 
 def test_a_part_is_complete_with_its_last_chunk_and_another_part_joins(tmp_path):
@@ -31,6 +38,12 @@ def test_a_part_is_complete_with_its_last_chunk_and_another_part_joins(tmp_path)
     other = SampleStore(folder, SETTINGS, {"two": {"n": 1}})
     other.write_chunk("two", 0, rows(1))
     other.complete("two", 1)
+    # What was not judged yet is kept, and not shown.
+    assert len(other.read()) == 0 and other.judges("one") == {None}
+    for part, count in (("one", 4), ("two", 1)):
+        other.write_verdicts(part, [VERDICT] * count, {"how": 1})
+        assert other.judges(part) == {"j"}
+    assert other.judged_otherwise({"how": 1}) == [] and other.judged_otherwise({"how": 2}) == ["one", "two"]
     assert other.read()[["part", "key", "sample"]].values.tolist() == [
         ["one", "a", 0],
         ["one", "a", 1],

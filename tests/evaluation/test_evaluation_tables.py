@@ -27,6 +27,7 @@ def samples(part, correct, answers=None, n=4):
                 "truncated": index == 3,
                 "correct": index < right,
                 "answer": answers[number][index] if answers else None,
+                "error": None,
             }
             for number, right in enumerate(correct)
             for index in range(n)
@@ -34,12 +35,14 @@ def samples(part, correct, answers=None, n=4):
     )
 
 
-def evaluate(folder, *sets, method="erpo", base="models/Qwen2.5-3B", step=175):
+def evaluate(folder, *sets, method="erpo", base="models/Qwen2.5-3B", step=175, top_p=0.9, prompts="f"):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(f"erpo: {{method: {method}}}\nactor_rollout_ref: {{model: {{path: {base}}}}}\n")
     (folder / "eval").mkdir()
-    settings = {"seed": 0, "top_p": 0.9, "top_k": -1, "max_response_length": 8}
-    (folder / "eval" / "settings.json").write_text(json.dumps({"settings": settings}))
+    settings = {"seed": 0, "top_p": top_p, "top_k": -1, "max_response_length": 8}
+    parts = {name: {"prompts_fingerprint": prompts, "skipped": 0} for one in sets for name in one["part"].unique()}
+    held = {"settings": settings, "judging": {}, "parts": parts}
+    (folder / "eval" / "settings.json").write_text(json.dumps(held))
     source = ModelSource("x", f"{folder.name}-step{step}", folder, step)
     return write_summary(pd.concat(sets), source, folder / "eval")
 
@@ -101,6 +104,21 @@ def test_the_same_set_with_another_n_is_another_column(tmp_path):
     assert cells(comparison([read_entry(tmp_path / "one")]))[0][2:4] == ["MATH500 mean@2", "MATH500 mean@4"]
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        pytest.param({}, None, id="alike"),
+        pytest.param({"prompts": "g"}, "test: not the same prompts in all rows.", id="two-files-called-test"),
+        pytest.param({"top_p": 1.0}, "test: not sampled alike in all rows (T = 1, top_p 0.9", id="another-top-p"),
+    ],
+)
+def test_numbers_that_cannot_be_compared_are_named(tmp_path, other, words):
+    evaluate(tmp_path / "one", samples("test", [2]))
+    evaluate(tmp_path / "two", samples("test", [2]), **other)
+    text = comparison([read_entry(tmp_path / "one"), read_entry(tmp_path / "two")])
+    assert words in text if words else "all rows" not in text
+
+
 def test_an_evaluation_of_a_base_model_is_a_row(tmp_path):
     evaluate(tmp_path / "run", samples("math500", [2]))
     folder = tmp_path / "eval"
@@ -111,7 +129,14 @@ def test_an_evaluation_of_a_base_model_is_a_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "was not evaluated"), ("{", "cannot be read"), ("{}", "is no summary")]
+    ("content", "words"),
+    [
+        (None, "was not evaluated"),
+        ("{", "cannot be read"),
+        ("{}", "is no summary"),
+        ('{"model": "m", "run": null, "sets": ["a"]}', "not written by this version"),
+        ('{"model": "m", "run": null, "settings": {}, "sets": {"a": {"n": 4}}}', "not written by this version"),
+    ],
 )
 def test_runs_that_were_not_evaluated(tmp_path, content, words, capsys):
     if content is not None:
