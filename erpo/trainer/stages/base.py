@@ -11,6 +11,7 @@ from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.sample_log import SampleLog
 from erpo.tracker import PromptTracker
 from erpo.trainer.config import ErpoConfig
+from erpo.trainer.folders import log_folder, validates_only
 from erpo.trainer.groups import Group
 from erpo.trainer.metrics import Totals
 
@@ -27,11 +28,15 @@ class TrainerStage(PPOTrainer):
         batch_groups: Groups of the batch that is being trained on, by uid.
         totals: What was generated so far.
         longest_training: Training steps by verl's settings; a token budget can end the run earlier.
+        run_folder: Folder of the run, with its checkpoints.
+        log_folder: Folder of its records: the same, or one of its own for a run that only validates.
+        validates_only: Whether nothing is trained.
     """
 
     total_training_steps: int
     longest_training: int
     tracker: PromptTracker
+    validates_only = False
 
     def __init__(self, config: DictConfig) -> None:
         self.erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
@@ -41,9 +46,11 @@ class TrainerStage(PPOTrainer):
         self.batch_groups: dict[str, Group] = {}
         self.totals = Totals()
         self.run_folder = Path(config.trainer.default_local_dir)
-        self.group_log = GroupLog(self.run_folder)
-        self.metrics_log = MetricsLog(self.run_folder)
-        self.sample_log = SampleLog(self.run_folder)
+        self.log_folder = log_folder(config)
+        self.validates_only = validates_only(config)
+        self.group_log = GroupLog(self.log_folder)
+        self.metrics_log = MetricsLog(self.log_folder)
+        self.sample_log = SampleLog(self.log_folder)
         super().__init__(config)
 
     @property
