@@ -55,6 +55,7 @@ _DOES_NOT_MAKE = [
     *("*._target_", "*.profiler"),
 ]
 _DATA = ("data.train_files", "data.train_max_samples")
+_REWARD_CONTENT = "reward.custom_reward_function.content"
 
 
 def fingerprint(config: DictConfig) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def fingerprint(config: DictConfig) -> dict[str, Any]:
     reward_file = OmegaConf.select(config, "reward.custom_reward_function.path", default=None)
     if reward_file and "://" not in reward_file and Path(reward_file).expanduser().is_file():
         content = Path(reward_file).expanduser().read_bytes()
-        settings["reward.custom_reward_function.content"] = hashlib.sha256(content).hexdigest()[:12]
+        settings[_REWARD_CONTENT] = hashlib.sha256(content).hexdigest()[:12]
     return {name: without_secrets({name.rsplit(".", 1)[-1]: settings[name]}).popitem()[1] for name in sorted(settings)}
 
 
@@ -98,11 +99,14 @@ def to_file(settings: Mapping[str, Any]) -> str:
 
 def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Settings whose values differ: name -> (saved, now), None for one that is not set."""
-    return {
-        name: (saved.get(name), now.get(name))
-        for name in sorted({*saved, *now})
-        if saved.get(name) != now.get(name) and LEFT_OUT not in (saved.get(name), now.get(name))
-    }
+    changed = {}
+    for name in sorted({*saved, *now}):
+        values = (saved.get(name), now.get(name))
+        # A machine that does not see the file of the reward function cannot tell whether it changed.
+        unknown = LEFT_OUT in values or (name == _REWARD_CONTENT and None in values)
+        if values[0] != values[1] and not unknown:
+            changed[name] = values
+    return changed
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
