@@ -16,6 +16,8 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGED = _ROOT / "recipe" / "erpo" / "configs"
 CONFIG_FOLDER = _PACKAGED if _PACKAGED.is_dir() else _ROOT / "configs"
 
+_composing: list[bool] = []
+
 
 def register() -> None:
     """Make the resolver known to OmegaConf."""
@@ -31,6 +33,9 @@ def changes_suffix(*named: str, _root_: DictConfig) -> str:
     """
     from erpo.trainer.identity import changes, digest, fingerprint
 
+    # OmegaConf asks while it merges a value over this one; inside our own composition nobody reads the answer.
+    if _composing:
+        return ""
     now = fingerprint(_root_)
     plain = _plain_fingerprint(*_choices(_root_))
     changed = {name: new for name, (_, new) in changes(plain, now).items() if name not in named}
@@ -59,8 +64,11 @@ def _plain_fingerprint(experiment: str | None, method: str | None) -> dict[str, 
     from erpo.trainer.identity import fingerprint
 
     overrides = [f"{group}={name}" for group, name in (("experiment", experiment), ("method", method)) if name]
+    _composing.append(True)
     try:
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(CONFIG_FOLDER)))
         return fingerprint(loader.load_configuration("erpo_trainer", overrides, run_mode=RunMode.RUN))
     except HydraException:
         return {}
+    finally:
+        _composing.pop()

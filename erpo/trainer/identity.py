@@ -7,7 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,8 @@ def fingerprint(config: DictConfig) -> dict[str, Any]:
         makes += [f"critic.{name}" for name in ("enable", "optim", "cliprange_value", "ppo_*", "loss_*", "grad_clip")]
     if OmegaConf.select(config, "distillation.enabled", default=False):
         makes += ["distillation.distillation_loss", "distillation.teacher_models.*.model_path"]
-    settings = {
-        name: value
-        for name, value in _leaves(config)
-        if _named(name, makes) and not _named(name, _DOES_NOT_MAKE) and value is not None
-    }
+    made_of = _matcher(makes)
+    settings = dict(_leaves(config, lambda name: bool(made_of(name)) and not _NO_PART(name)))
     files = settings.get("data.train_files")
     if isinstance(files, str):
         settings["data.train_files"] = [files]
@@ -123,7 +121,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, t
 
 def accepts(patterns: Sequence[str], name: str) -> bool:
     """Whether a difference in a setting is accepted: a pattern is a name, a prefix of it, or has wildcards."""
-    return _named(name, patterns)
+    return bool(patterns) and bool(_matcher(patterns)(name))
 
 
 def check_identity(config: DictConfig, run_folder: Path, checkpoint: Path | None) -> None:
@@ -177,25 +175,29 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _leaves(node: DictConfig, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting below a node by its full name; one that is missing, or refers to such a one, has no value."""
+def _leaves(node: DictConfig, wanted: Callable[[str], bool], where: str = "") -> Iterator[tuple[str, Any]]:
+    """The wanted settings below a node that have a value, by their full names."""
     for key in node:
         name = f"{where}.{key!s}" if where else str(key)
-        # The folder's default name depends on the fingerprint; nothing below these is part of it.
-        if name in ("trainer.default_local_dir", "ray_kwargs", "hydra"):
+        # Resolving is slow, and the folder's default name depends on the fingerprint: only what is wanted is resolved.
+        if OmegaConf.is_interpolation(node, str(key)) and not wanted(name):
             continue
         try:
             value = node[key]
         except OmegaConfBaseException:
-            yield name, None
+            # Missing, or refers to what is.
             continue
         if isinstance(value, DictConfig):
-            yield from _leaves(value, name)
-        elif isinstance(value, ListConfig):
-            yield name, OmegaConf.to_container(value, resolve=True)
-        else:
-            yield name, value
+            yield from _leaves(value, wanted, name)
+        elif value is not None and wanted(name):
+            yield name, OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
 
 
-def _named(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*") for pattern in patterns)
+def _matcher(patterns: Sequence[str]) -> Callable[[str], Any]:
+    """Tells whether a name, or a part of the settings that it lies in, matches one of the patterns."""
+    # Without the end of the string that the translation asks for.
+    either = "|".join(fnmatch.translate(pattern)[:-2] for pattern in patterns)
+    return re.compile(rf"(?:{either})(?:\.|$)").match
+
+
+_NO_PART = _matcher(_DOES_NOT_MAKE)
