@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from erpo.runs.files import write_whole
+
 FILE_NAME = "metrics.jsonl"
 
 
@@ -24,25 +26,52 @@ class MetricsLog:
         self.path = Path(run_folder) / FILE_NAME
 
     def append(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append one step; values that are no numbers are left out."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Append one step, durably; values that are no numbers are left out.
+
+        A step has one line: what is appended to the last step again joins it.
+        """
         line = {"step": step}
         for name, value in metrics.items():
             try:
                 line[name] = float(value)  # type: ignore[assignment]
             except (TypeError, ValueError):
                 continue
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def forget_after(self, step: int) -> None:
-        """Remove the lines after ``step`` (and a line that a killed run left half-written)."""
-        if not self.path.exists():
+        content = self.path.read_bytes() if self.path.exists() else b""
+        start = content.rstrip(b"\n").rfind(b"\n") + 1
+        last = _parse(content[start:])
+        if last is not None and last["step"] == step:
+            write_whole(self.path, content[:start] + _dump({**last, **line}))
             return
-        kept = [line for line in _lines(self.path) if line["step"] <= step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(temporary, self.path)
+        # A killed run can leave half a line.
+        torn = content and not content.endswith(b"\n")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as file:
+            file.write((b"\n" if torn else b"") + _dump(line))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def move_after(self, step: int, folder: Path) -> None:
+        """Move the lines after ``step`` (and what a killed run left half-written) to a log in another folder."""
+        kept: dict[int, dict[str, Any]] = {}
+        moved = []
+        for text in self.path.read_bytes().splitlines() if self.path.exists() else []:
+            line = _parse(text)
+            if line is None or line["step"] > step:
+                moved.append(text + b"\n")
+            else:
+                kept.setdefault(line["step"], {}).update(line)
+        if moved:
+            # Twice in a crash between the two is better than not at all.
+            write_whole(folder / FILE_NAME, b"".join(moved))
+            write_whole(self.path, b"".join(_dump(line) for line in kept.values()))
+
+    def read_step(self, step: int) -> dict[str, float]:
+        """Metrics of one step; empty if it has none."""
+        merged: dict[str, float] = {}
+        for line in _lines(self.path) if self.path.exists() else []:
+            if line["step"] == step:
+                merged.update(line)
+        return merged
 
 
 def read_metrics(run_folder: str | Path) -> pd.DataFrame:
@@ -52,17 +81,24 @@ def read_metrics(run_folder: str | Path) -> pd.DataFrame:
         FileNotFoundError: The folder holds no metrics.
     """
     path = Path(run_folder) / FILE_NAME
-    if not path.exists():
+    lines = _lines(path) if path.exists() else []
+    if not lines:
         raise FileNotFoundError(f"{run_folder} holds no {FILE_NAME}; name the folder of an ERPO run.")
-    return pd.DataFrame(_lines(path)).groupby("step").last()
+    return pd.DataFrame(lines).groupby("step").last()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            # Only the last line can be half-written; a run that goes on writes its lines whole.
-            break
-    return lines
+    return [line for text in path.read_bytes().splitlines() if (line := _parse(text)) is not None]
+
+
+def _parse(text: bytes) -> dict[str, Any] | None:
+    """The line; None for one that a killed run left half-written."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
+
+
+def _dump(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A table in the run folder that grows by one Parquet file for every training step.
 
-A step's file is written whole and renamed, so a killed run leaves no half file, and a resumed run overwrites the steps
-that it repeats.
+A step's file is written whole and renamed, so a killed run leaves no half file; a resumed run first moves the steps
+that it repeats out of the way (:mod:`erpo.runs.superseded`).
 """
 
 import os
@@ -38,12 +38,6 @@ class StepLog:
         temporary = path.with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(list(rows), schema=self.schema), temporary, compression="zstd")
         os.replace(temporary, path)
-
-    def forget_after(self, step: int) -> None:
-        """Remove the steps after ``step``: a resumed run does them again."""
-        for path in self.folder.glob("step_*.parquet"):
-            if _step_of(path) > step:
-                path.unlink()
 
     def read(self) -> pd.DataFrame:
         """All rows, ordered by step.

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from erpo.runs.group_log import read_groups
 from erpo.runs.metrics_log import read_metrics
+from erpo.runs.settings import CONFIG_FILE
 
 # Steps at both ends that a share is averaged over: one step alone holds too few groups.
 _LONGEST_WINDOW = 10
@@ -22,14 +24,15 @@ class RunSummary:
     """A run in numbers.
 
     Attributes:
-        steps: Training steps done.
+        steps: Training steps done, as the metrics count them: an asynchronous run trains on groups of earlier steps.
         accuracy_start: First held-out accuracy (mean over samples), None if there was no validation.
         accuracy_end: Last one.
         window: Steps over which the two shares below are taken: ten, or half of a short run.
         all_correct_start: Share of all-correct groups in the first steps.
         all_correct_end: Share in the last steps.
         prompts_seen: Distinct prompts with a finished group.
-        prompts_raised: Prompts that were sampled above the lowest temperature at least once.
+        prompts_raised: Prompts that were sampled above ``rollout.temperature`` at least once; above the lowest
+            temperature where the settings are not in the folder.
         prompts_revived: Prompts that were all-correct at one visit and mixed at the next, at least once.
         temperature_max: Highest temperature a group was sampled at.
         responses: Responses generated, dropped ones included.
@@ -62,13 +65,16 @@ def summarize(run_folder: str | Path) -> RunSummary:
         FileNotFoundError: The folder holds no run.
     """
     groups, metrics = read_groups(run_folder), read_metrics(run_folder)
+    if groups.empty:
+        raise FileNotFoundError(f"{run_folder} holds no group; name the folder of a run that trained.")
     last = int(groups["step"].max())
     window = max(1, min(_LONGEST_WINDOW, last // 2))
     all_correct = groups["outcome"] == "all_correct"
     accuracy = _held_out_accuracy(metrics)
-    raised = groups["temperature"] > groups["temperature"].min() + 1e-4
+    base = base_temperature(run_folder)
+    raised = groups["temperature"] > (groups["temperature"].min() if base is None else base) + 1e-4
     return RunSummary(
-        steps=last,
+        steps=max(last, int(metrics.index.max())),
         accuracy_start=accuracy.iloc[0] if len(accuracy) else None,
         accuracy_end=accuracy.iloc[-1] if len(accuracy) else None,
         window=window,
@@ -84,9 +90,22 @@ def summarize(run_folder: str | Path) -> RunSummary:
     )
 
 
+def base_temperature(run_folder: str | Path) -> float | None:
+    """Sampling temperature of a prompt that is not raised, by the settings in a run's folder; None without them."""
+    path = Path(run_folder) / CONFIG_FILE
+    if not path.exists():
+        return None
+    temperature = OmegaConf.select(OmegaConf.load(path), "actor_rollout_ref.rollout.temperature", default=None)
+    return None if temperature is None else float(temperature)
+
+
 def print_summary(run_folder: str | Path) -> None:
-    """Print the summary of a run to the terminal."""
-    summary = summarize(run_folder)
+    """Print the summary of a run to the terminal, or what a run without training steps left."""
+    try:
+        summary = summarize(run_folder)
+    except FileNotFoundError:
+        _print_without_steps(Path(run_folder))
+        return
     table = Table(title="ERPO run", show_header=False, title_justify="left")
     table.add_row("steps", str(summary.steps))
     if summary.accuracy_start is not None:
@@ -103,6 +122,16 @@ def print_summary(run_folder: str | Path) -> None:
         table.add_row("checkpoint", summary.checkpoint.name)
     # A pipe has no width of its own, and a folded path cannot be copied.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _print_without_steps(run_folder: Path) -> None:
+    try:
+        accuracy = _held_out_accuracy(read_metrics(run_folder))
+    except FileNotFoundError:
+        print(f"no summary: {run_folder} holds no records here; a run on another machine has them on its disk")
+        return
+    measured = f"held-out accuracy {accuracy.iloc[-1]:.3f}, " if len(accuracy) else ""
+    print(f"{measured}no training step; run folder: {run_folder}")
 
 
 def _held_out_accuracy(metrics: pd.DataFrame) -> pd.Series:

@@ -43,6 +43,9 @@ BASE_COLUMNS = (
     Column("last_outcome", "i1", NEVER),
 )
 
+# Base columns that mean something under the schedule that wrote them only.
+OF_THE_SCHEDULE = {"level", "capped_visits"}
+
 
 class PromptHistory:
     """Keys and columns of the seen prompts; a prompt is a row, in the order of registration.
@@ -121,6 +124,15 @@ class PromptHistory:
         self["last_step"][rows] = groups.steps
         self["last_outcome"][rows] = groups.outcomes
         return revived, previous
+
+    def adapted(self, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Saved columns of another schedule as this history has them: what a schedule keeps has its initial value."""
+        kept = {column.name for column in BASE_COLUMNS} - OF_THE_SCHEDULE
+        prompts = columns["visits"].size
+        return {
+            name: columns[name] if name in kept else np.full(prompts, column.initial, column.dtype)
+            for name, column in self._columns.items()
+        }
 
     def restore(self, keys: KeyArray, columns: dict[str, NDArray[Any]]) -> None:
         """Replace everything by copies of saved arrays.

@@ -70,13 +70,19 @@ def save_state(tracker: PromptTracker, folder: str | Path, extra: Mapping[str, A
             other.unlink()
 
 
-def load_state(tracker: PromptTracker, folder: str | Path, accept_changed_data: bool = False) -> dict[str, Any]:
+def load_state(
+    tracker: PromptTracker,
+    folder: str | Path,
+    accept_changed_data: bool = False,
+    accept_changed_schedule: bool = False,
+) -> dict[str, Any]:
     """Load what `save_state` saved into a tracker of the same schedule.
 
     Args:
         tracker: Replaced in place; unchanged on error.
         folder: Where the state is.
         accept_changed_data: Load also a state that belongs to other training data.
+        accept_changed_schedule: Load also a state of another schedule (see `PromptTracker.load_state_dict`).
 
     Returns:
         The `extra` of the save.
@@ -87,10 +93,11 @@ def load_state(tracker: PromptTracker, folder: str | Path, accept_changed_data: 
     folder = Path(folder)
     content = _read_json(folder / STATE_FILE)
     try:
-        tracker.check_meta(content, accept_changed_data=accept_changed_data)
+        accepted = {"accept_changed_data": accept_changed_data, "accept_changed_schedule": accept_changed_schedule}
+        tracker.check_meta(content, **accepted)
         keys, columns = _read_parquet(folder, content["parquet"])
         state = {"keys": keys, "columns": columns, "meta": content}
-        tracker.load_state_dict(state, accept_changed_data=accept_changed_data)
+        tracker.load_state_dict(state, **accepted)
         return content["extra"]
     except (KeyError, TypeError) as error:
         raise TrackerError(

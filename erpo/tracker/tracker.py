@@ -171,7 +171,9 @@ class PromptTracker:
             },
         }
 
-    def load_state_dict(self, state: dict[str, Any], *, accept_changed_data: bool = False) -> None:
+    def load_state_dict(
+        self, state: dict[str, Any], *, accept_changed_data: bool = False, accept_changed_schedule: bool = False
+    ) -> None:
         """Take over a state of `state_dict`; the arrays are copied.
 
         The schedule must be the same. Its constants may have changed: this tracker's are used from here on.
@@ -179,20 +181,25 @@ class PromptTracker:
         Args:
             state: What `state_dict` returned.
             accept_changed_data: Load also a state that belongs to other training data.
+            accept_changed_schedule: Load also a state of another schedule: the outcomes stay, and what this schedule
+                keeps of a prompt starts from its beginning.
 
         Raises:
             TrackerError: the state does not fit; the tracker is then as before.
         """
         meta = state["meta"]
-        self.check_meta(meta, accept_changed_data=accept_changed_data)
+        self.check_meta(meta, accept_changed_data=accept_changed_data, accept_changed_schedule=accept_changed_schedule)
         history = self._empty_history()
-        history.restore(state["keys"], state["columns"])
-        if self._schedule is not None:
+        same_schedule = meta["settings"]["name"] == self.config.name
+        history.restore(state["keys"], state["columns"] if same_schedule else history.adapted(state["columns"]))
+        if self._schedule is not None and same_schedule:
             self._schedule.load_scalars(meta["scalars"])
         self._history = history
         self._incomplete_groups = int(meta["incomplete_groups"])
 
-    def check_meta(self, meta: dict[str, Any], *, accept_changed_data: bool = False) -> None:
+    def check_meta(
+        self, meta: dict[str, Any], *, accept_changed_data: bool = False, accept_changed_schedule: bool = False
+    ) -> None:
         """Raise unless the state that `meta` belongs to can be loaded; the arrays need not be read for that."""
         if meta["format_version"] != FORMAT_VERSION:
             raise TrackerError(
@@ -200,10 +207,11 @@ class PromptTracker:
                 "load it with the version that saved it"
             )
         saved_name = meta["settings"]["name"]
-        if saved_name != self.config.name:
+        if saved_name != self.config.name and not accept_changed_schedule:
             raise TrackerError(
                 f"the state was saved with the schedule {saved_name!r}, this run has {self.config.name!r}; "
-                f"set the schedule to {saved_name!r} or start without the saved state"
+                f"set the schedule to {saved_name!r}, start without the saved state, or accept the change "
+                "(accept_changed: erpo.schedule.name)"
             )
         if meta["data_fingerprint"] != self.data_fingerprint and not accept_changed_data:
             raise TrackerError(

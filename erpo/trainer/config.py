@@ -186,11 +186,23 @@ class StateConfig:
 
     Attributes:
         require: Whether a checkpoint without tracker state (one of plain verl, say) is refused.
-        accept_changed_data: Whether state of another data set is accepted; histories of prompts in both are kept.
+        accept_changed_data: Whether state of another data set is accepted; histories of prompts in both are kept, the
+            new data are read from their beginning.
+        accept_changed: Settings that may differ from those of the run or checkpoint that is continued, where they make
+            the experiment: names, prefixes of names ("erpo.schedule") or patterns ("erpo.*").
     """
 
     require: bool = True
     accept_changed_data: bool = False
+    accept_changed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "accept_changed", tuple(self.accept_changed))
+        for name in self.accept_changed:
+            _require(
+                isinstance(name, str) and name != "",
+                f"erpo.state.accept_changed names {name!r}; name settings, as in [erpo.method,erpo.schedule]",
+            )
 
 
 @dataclass(frozen=True)

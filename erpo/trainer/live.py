@@ -99,11 +99,20 @@ def log_live(loggers: dict[str, Any], tracker: PromptTracker, rows: Sequence[dic
             wandb.log({"erpo/samples": wandb.Table(dataframe=table)}, step=step)
 
 
+# What would end a cell or a row, or be taken for HTML or Markdown inside one: as entities, because a backslash before a
+# bar is itself escaped by one that the text ends in.
+_IN_A_CELL = {ord(sign): f"&#{ord(sign)};" for sign in "&<>|\\`*_[]~"}
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.2f}" if isinstance(value, float) else str(value)
+    return "<br>".join(line.translate(_IN_A_CELL) for line in text.splitlines())
+
+
 def _markdown(table: pd.DataFrame) -> str:
     """A Markdown table of one line a response."""
     columns = ["temperature", "outcome", "correct", "length", "prompt", "response"]
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for row in table[columns].itertuples(index=False):
-        cells = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in row]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells) + " |")
+        lines.append(f"| {' | '.join(_cell(value) for value in row)} |")
     return "\n".join(lines)

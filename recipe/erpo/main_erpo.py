@@ -3,27 +3,38 @@
 """Train with ERPO or one of its baselines: ``python -m recipe.erpo.main_erpo [experiment=...] [method=...]``."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-# The settings lie at the root of a checkout, and inside this package in an installed wheel.
-_PACKAGED = Path(__file__).parent / "configs"
-CONFIG_FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2] / "configs"
+from erpo.trainer import default_folder
+from erpo.trainer.default_folder import CONFIG_FOLDER
+
+default_folder.register()
+
+# sysexits.h: EX_TEMPFAIL, "the user is invited to retry": the run saved and stopped because it was asked to.
+EXIT_STOPPED = 75
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig) -> int | None:
     """Check the settings, prepare what the experiment makes itself, train, and print a summary.
 
     Args:
         config: The composed settings.
 
+    Returns:
+        The step at which the run saved and stopped because it was asked to by SIGTERM; None if it came to its end.
+
     Raises:
         ConfigError: A setting or the data cannot be used.
+        RunFolderError: Another process is in the run's folder.
         TrackerError: The data or the saved history cannot be used.
     """
     if config.trainer.device == "cpu":
@@ -36,12 +47,17 @@ def train(config: DictConfig) -> None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
+    from erpo.runs import stop
+    from erpo.runs.lock import locked
     from erpo.runs.summary import print_summary
     from erpo.trainer.checks import check_data_files, check_settings
     from erpo.trainer.config import ConfigError
+    from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folders, validates_only
+    from erpo.trainer.identity import check_identity
     from erpo.trainer.runner import ErpoTaskRunner
 
     auto_set_device(config)
+    run_folder = prepare_folders(config)
     check_settings(config)
     if "arithmetic" in config:
         from erpo.arithmetic.prepare import PrepareConfig, prepare
@@ -52,21 +68,73 @@ def train(config: DictConfig) -> None:
         except (ValueError, OSError, RuntimeError) as error:
             raise ConfigError(f"arithmetic: {error}") from error
     check_data_files(config)
-    # Ray's workers on other nodes have another working folder than this process.
-    run_folder = Path(config.trainer.default_local_dir).absolute()
-    config.trainer.default_local_dir = str(run_folder)
+    if not validates_only(config):
+        check_identity(config, run_folder, checkpoint_to_resume(config))
+    logs = log_folder(config)
     # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
-    tensorboard = os.environ.get("TENSORBOARD_DIR", str(run_folder / "tensorboard"))
+    tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
-    with _terminal(config, run_folder):
+    with locked(logs), _terminal(config, logs):
+        stop.forget(logs)
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        runner = _StopsOnSigterm(ray.remote(num_cpus=1)(ErpoTaskRunner), logs)
         try:
-            run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(ErpoTaskRunner))
+            run_ppo(config, task_runner_class=runner)
         finally:
+            runner.restore()
             # The next job of a sweep starts in this process, and must find the devices free.
             ray.shutdown()
-    print_summary(run_folder)
-    _write_report(run_folder)
+        stopped = stop.stopped_at(logs)
+        stop.forget(logs)
+    if stopped is not None:
+        return stopped
+    print_summary(logs)
+    if not validates_only(config):
+        _write_report(logs)
+    return None
+
+
+class _StopsOnSigterm:
+    """An actor class whose start also installs our handler of SIGTERM: before it, ``ray.init`` puts its own in place.
+
+    The first signal asks the trainer to save and end with the present step; the second ends this process at once.
+
+    Args:
+        actor_class: The actor class, as ``ray.remote`` returns it.
+        folder: Folder of the run's records.
+    """
+
+    def __init__(self, actor_class: Any, folder: Path) -> None:
+        self._actor_class = actor_class
+        self._folder = folder
+        self._previous: Any = None
+
+    def options(self, **settings: Any) -> "_StopsOnSigterm":
+        """As the actor class has it."""
+        self._actor_class = self._actor_class.options(**settings)
+        return self
+
+    def remote(self) -> Any:
+        """Start the actor."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._handle)
+        return self._actor_class.remote()
+
+    def restore(self) -> None:
+        """Put the handler in place that was there before."""
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+            self._previous = None
+
+    def _handle(self, number: int, frame: Any) -> None:
+        from erpo.runs import stop
+
+        if stop.requested(self._folder):
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        stop.request(self._folder)
+        print("SIGTERM: the run saves and ends with the present step; a second one ends it at once.", file=sys.stderr)
 
 
 def _write_report(run_folder: Path) -> None:
@@ -85,16 +153,18 @@ def _write_report(run_folder: Path) -> None:
 @contextmanager
 def _terminal(config: DictConfig, run_folder: Path) -> Iterator[None]:
     """Where Ray keeps the workers' output to itself, show the run's own lines and put verl's prints into a file."""
+    print(f"run folder: {run_folder}")
     if config.ray_kwargs.ray_init.get("log_to_driver", True):
         yield
         return
     from erpo.runs.console import follow
+    from erpo.runs.settings import PrivateLog, secrets_in
 
-    print(f"run folder: {run_folder}")
-    run_folder.mkdir(parents=True, exist_ok=True)
+    # verl prints the environment that it hands to Ray.
+    secrets = secrets_in(OmegaConf.to_container(config.ray_kwargs, resolve=True))
     with (
         follow(run_folder, config.trainer.total_training_steps),
-        (run_folder / "driver.log").open("a") as file,
+        PrivateLog(run_folder / "driver.log", secrets) as file,
         redirect_stdout(file),
     ):
         try:
@@ -109,17 +179,21 @@ def main(config: DictConfig) -> None:
     """Command line."""
     from ray.exceptions import RayActorError
 
+    from erpo.runs.errors import RunFolderError
     from erpo.tracker import TrackerError
     from erpo.trainer.config import ConfigError
     from erpo.trainer.watchdog import StalledError, death_message
 
     try:
-        train(config)
-    except (ConfigError, TrackerError, StalledError) as error:
+        stopped = train(config)
+    except (ConfigError, RunFolderError, StalledError, TrackerError) as error:
         # Ray raises an actor's error as one of the same class, whose text is the actor's traceback.
         sys.exit(f"error: {getattr(error, 'cause', error)}")
     except RayActorError as error:
         sys.exit(f"error: {death_message(error)}")
+    if stopped is not None:
+        print(f"stopped by SIGTERM after step {stopped}, which is saved; the same command goes on from there")
+        sys.exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def resumed(untrained, tmp_path_factory):
     wait_for(first, folder / "run" / "groups" / "step_000004.parquet")
     first.kill()
     assert (folder / "run" / "latest_checkpointed_iteration.txt").read_text() == "3"
-    second = start(folder / "second.log", "recipe.erpo.main_erpo", arguments)
+    # The killed part was another experiment: its differences are accepted by name.
+    accepted = "erpo.state.accept_changed=[erpo.train_temperature,algorithm.rollout_correction]"
+    second = start(folder / "second.log", "recipe.erpo.main_erpo", [*arguments, accepted])
     second.wait()
     return folder / "run"
 

@@ -20,6 +20,7 @@ from erpo.report.learning import agreement, raised_and_base
 from erpo.report.prompts import any_with_samples, most_revived, stubborn
 from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.sample_log import SampleLog, read_samples
+from erpo.runs.superseded import supersede
 
 
 def test_command_writes_the_page_and_names_it(tmp_path, capsys):
@@ -232,7 +233,7 @@ def test_samples_come_back_in_order_and_a_resumed_run_forgets(tmp_path):
     assert samples["step"].tolist() == [1] * 4 + [3] * 4
     assert samples["response"].tolist() == [runs.RESPONSE] * 8
     assert samples["correct"].tolist() == [True, True, False, False, True, False, True, False]
-    log.forget_after(1)
+    supersede(tmp_path, after=1)
     assert read_samples(tmp_path)["step"].tolist() == [1] * 4
     with pytest.raises(FileNotFoundError, match="holds no sample log"):
         read_samples(tmp_path / "other")

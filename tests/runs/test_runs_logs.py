@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""Group log and metrics log: what is written is read, a resumed run forgets what it repeats."""
+"""Group log and metrics log: what is written is read, a resumed run moves what it repeats out of the way."""
 
 import pytest
 
 from erpo.runs import GroupLog, MetricsLog, read_groups, read_metrics
 from erpo.runs.summary import print_summary, summarize
+from erpo.runs.superseded import supersede
 
 
 def row(step, key="a" * 32, outcome="mixed", temperature=1.0, revived=False, dropped=False):
@@ -39,12 +40,13 @@ def test_a_step_without_groups_is_a_file_without_rows(tmp_path):
     assert len(read_groups(tmp_path)) == 0
 
 
-def test_resume_forgets_later_steps_and_a_repeated_step_replaces_the_old_one(tmp_path):
+def test_resume_moves_later_steps_and_a_repeated_step_replaces_the_old_one(tmp_path):
     log = GroupLog(tmp_path)
     for step in (1, 2, 3):
         log.write(step, [row(step)])
-    log.forget_after(1)
+    superseded = supersede(tmp_path, after=1)
     assert read_groups(tmp_path)["step"].tolist() == [1]
+    assert read_groups(superseded)["step"].tolist() == [2, 3]
     log.write(1, [row(1), row(1)])
     assert len(read_groups(tmp_path)) == 2
 
@@ -62,7 +64,8 @@ def test_metrics_survive_a_resume_and_a_half_written_line(tmp_path):
     log.append(2, {"a": 2.5})
     with log.path.open("a") as file:
         file.write('{"step": 3, "a"')
-    log.forget_after(1)
+    superseded = supersede(tmp_path, after=1)
+    assert read_metrics(superseded)["a"].tolist() == [2.5]
     log.append(2, {"a": 7})
     metrics = read_metrics(tmp_path)
     assert metrics["a"].tolist() == [1.0, 7.0]

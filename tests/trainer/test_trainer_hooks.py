@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ray._private import state as ray_state
+from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.single_controller.base.worker import Worker
@@ -39,6 +40,9 @@ HOOKS = [
     (trainer_base.PPOTrainer, "_validate", ["self"]),
     (trainer_base.PPOTrainer, "_save_checkpoint", ["self"]),
     (trainer_base.PPOTrainer, "_load_checkpoint", ["self"]),
+    (trainer_base.PPOTrainer, "on_train_begin", ["self"]),
+    (trainer_base.PPOTrainer, "on_train_end", ["self"]),
+    (trainer_base.PPOTrainer, "on_step_end", ["self"]),
     (replay_buffer.ReplayBuffer, "_dapo_filtered_keys", ["self", "partition_id"]),
     (replay_buffer.ReplayBuffer, "_clear_groups", ["self", "partition_id", "uids"]),
     (
@@ -82,6 +86,30 @@ def test_hook_has_the_signature_we_override(owner, name, parameters):
 def test_main_ppo_runs_a_given_task_runner():
     assert list(inspect.signature(main_ppo.run_ppo).parameters) == ["config", "task_runner_class"]
     assert callable(main_ppo.pprint)
+
+
+def test_fit_asks_for_the_end_saves_and_records_in_the_order_that_we_rely_on():
+    source = inspect.getsource(trainer_base.PPOTrainer.fit)
+    order = [
+        'if self.config.trainer.get("val_before_train", True):',
+        "self.on_train_begin()",
+        "self.global_steps <= self.total_training_steps:",
+        "is_last_step = self.global_steps >= self.total_training_steps",
+        "batch = self.step(metrics, self.timing_raw)",
+        "self._save_checkpoint()",
+        "self.on_step_end()",
+        "val_metrics: dict = self._validate()",
+        "self._compute_metrics(",
+        "tq.kv_clear(keys=batch.keys",
+        "self.on_train_end()",
+    ]
+    places = [source.index(text) for text in order]
+    assert places == sorted(places)
+
+
+def test_the_loader_takes_up_a_loaded_position_when_it_is_first_asked():
+    assert hasattr(StatefulDataLoader([1]), "next_iter_state")
+    assert "_restored_tq_prompt_count" in inspect.getsource(trainer_base.PPOTrainer._add_async_warmup_batches)
 
 
 def test_manager_starts_the_workers_it_names():

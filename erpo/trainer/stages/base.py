@@ -14,6 +14,7 @@ from erpo.runs.console import write_line
 from erpo.runs.sample_log import SampleLog
 from erpo.tracker import PromptTracker
 from erpo.trainer.config import ErpoConfig
+from erpo.trainer.folders import log_folder, validates_only
 from erpo.trainer.groups import Group
 from erpo.trainer.metrics import Totals
 
@@ -38,11 +39,15 @@ class TrainerStage(PPOTrainer):
         next_refill_report: Batches' worth of dropped groups after which the console is told again.
         said: What :meth:`say_once` said.
         longest_training: Training steps by verl's settings; a token budget can end the run earlier.
+        run_folder: Folder of the run, with its checkpoints.
+        log_folder: Folder of its records: the same, or one of its own for a run that only validates.
+        validates_only: Whether nothing is trained.
     """
 
     total_training_steps: int
     longest_training: int
     tracker: PromptTracker
+    validates_only = False
 
     def __init__(self, config: DictConfig) -> None:
         self.erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
@@ -57,9 +62,11 @@ class TrainerStage(PPOTrainer):
         self.next_refill_report = 1
         self.said: set[str] = set()
         self.run_folder = Path(config.trainer.default_local_dir)
-        self.group_log = GroupLog(self.run_folder)
-        self.metrics_log = MetricsLog(self.run_folder)
-        self.sample_log = SampleLog(self.run_folder)
+        self.log_folder = log_folder(config)
+        self.validates_only = validates_only(config)
+        self.group_log = GroupLog(self.log_folder)
+        self.metrics_log = MetricsLog(self.log_folder)
+        self.sample_log = SampleLog(self.log_folder)
         super().__init__(config)
 
     @property
@@ -80,7 +87,7 @@ class TrainerStage(PPOTrainer):
 
     def say(self, sentence: str) -> None:
         """Show a sentence on the console between the lines of two steps."""
-        write_line(self.run_folder, f"note: {sentence}")
+        write_line(self.log_folder, f"note: {sentence}")
         logger.warning(sentence)
 
     def say_once(self, sentence: str) -> None:

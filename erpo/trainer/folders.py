@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""The folders that the settings name: where a run lies, where it records, and what it goes on from."""
+
+import re
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from erpo.trainer.config import ConfigError
+
+_FOLDERS = ("default_local_dir", "resume_from_path", "rollout_data_dir", "validation_data_dir")
+_LOG_FOLDER = "trainer.log_folder"
+_MARKER = "latest_checkpointed_iteration.txt"
+
+
+def prepare_folders(config: DictConfig) -> Path:
+    """Make the folders of the settings mean one place: ``~`` is home, relative ones start in the present folder.
+
+    Args:
+        config: The composed settings; changed in place.
+
+    Returns:
+        Folder of the run.
+
+    Raises:
+        ConfigError: A folder is remote.
+    """
+    for name in _FOLDERS:
+        value = OmegaConf.select(config, f"trainer.{name}", default=None)
+        if not isinstance(value, str) or not value:
+            continue
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", value):
+            raise ConfigError(
+                f"trainer.{name} is {value}, but runs are written to local or mounted folders; name one, and set "
+                "trainer.default_hdfs_dir for verl's remote copies of the weights."
+            )
+        # Ray's workers on other nodes have another working folder than this process.
+        config.trainer[name] = str(Path(value).expanduser().absolute())
+    if validates_only(config):
+        # Its records are no part of the training's.
+        logs = Path(config.trainer.default_local_dir) / "val_only" / time.strftime("%Y%m%d-%H%M%S")
+        OmegaConf.update(config, _LOG_FOLDER, str(logs), force_add=True)
+    return Path(config.trainer.default_local_dir)
+
+
+def validates_only(config: DictConfig) -> bool:
+    """Whether the run ends after verl's validation before the first step."""
+    return bool(config.trainer.get("val_only", False)) and bool(config.trainer.get("val_before_train", True))
+
+
+def log_folder(config: DictConfig) -> Path:
+    """Folder of the run's records."""
+    return Path(OmegaConf.select(config, _LOG_FOLDER, default=None) or config.trainer.default_local_dir)
+
+
+def checkpoint_to_resume(config: DictConfig) -> Path | None:
+    """The folder ``global_step_N`` that verl would go on from; None: it starts from scratch."""
+    trainer = config.trainer
+    if trainer.resume_mode == "resume_path":
+        return Path(trainer.resume_from_path)
+    marker = Path(trainer.default_local_dir) / _MARKER
+    if trainer.resume_mode != "auto" or not marker.is_file():
+        return None
+    step = marker.read_text().strip()
+    if not step.isdigit():
+        raise ConfigError(
+            f"{marker} holds {step!r} and not the number of a step; write that of the newest global_step_N into it, or "
+            "remove it to start from scratch."
+        )
+    folder = marker.parent / f"global_step_{step}"
+    return folder if folder.is_dir() else None
