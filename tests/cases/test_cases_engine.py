@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
@@ -16,6 +17,7 @@ from erpo.trainer import engine, log_probs
 from erpo.trainer.config import ConfigError, TripwireConfig
 from erpo.trainer.metrics import is_raised
 from erpo.trainer.stages.startup import check_engines
+from erpo.trainer.stages.training import has_both_log_probs
 from erpo.trainer.tripwire import Tripwire
 
 OURS = engine.PerResponseTemperatureEngine
@@ -198,6 +200,27 @@ def test_no_temperature_copies_the_logits(dtype, monkeypatch):
         assert logits.grad.data_ptr() == logits.data_ptr()
     assert largest[1.0] == largest[1.2]
     assert largest[1.2] < logits.nbytes / 2
+
+
+# ---- Agreement of log-probs is shown where two were computed.
+
+
+@pytest.mark.parametrize(
+    ("bypass", "calculated", "expected"),
+    [
+        pytest.param(False, True, True, id="both"),
+        pytest.param(True, True, False, id="bypass-mode-compares-the-rollout-with-itself"),
+        pytest.param(False, False, False, id="rollout-computes-none"),
+    ],
+)
+def test_agreement_needs_two_sides(bypass, calculated, expected):
+    config = OmegaConf.create(
+        {
+            "algorithm": {"rollout_correction": {"bypass_mode": bypass}},
+            "actor_rollout_ref": {"rollout": {"calculate_log_probs": calculated}},
+        }
+    )
+    assert has_both_log_probs(config) is expected
 
 
 # ---- The tripwire: an agent loop that ignores its sampling parameters.

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 import transfer_queue as tq
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 
@@ -18,14 +19,18 @@ from erpo.trainer.stages.base import TrainerStage
 from erpo.trainer.tripwire import Tripwire
 
 
+def has_both_log_probs(config: DictConfig) -> bool:
+    """Whether trainer and rollout each compute log-probs; in bypass mode the trainer's are the rollout's own."""
+    bypassed = bool(config.algorithm.rollout_correction.get("bypass_mode", False))
+    return bool(config.actor_rollout_ref.rollout.calculate_log_probs) and not bypassed
+
+
 class Training(TrainerStage):
     """Adds RA to verl's advantages and measures log-probs and gradient."""
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
-        # In bypass mode the trainer's log-probs are the rollout's own: there is nothing to compare.
-        bypassed = self.config.algorithm.rollout_correction.get("bypass_mode", False)
-        if self.config.actor_rollout_ref.rollout.calculate_log_probs and not bypassed:
+        if has_both_log_probs(self.config):
             keys, groups = self._observed(batch)
             if keys:
                 fields = ["old_log_probs", "rollout_log_probs", "entropy", "response_mask"]
