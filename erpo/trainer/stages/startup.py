@@ -2,19 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start: before the first step, every worker says which engine it runs."""
 
-import logging
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from erpo.runs.console import write_line
 from erpo.trainer.config import ConfigError
 from erpo.trainer.stages.base import TrainerStage
 
 if TYPE_CHECKING:
     from erpo.trainer.engine import RunningEngine
-
-logger = logging.getLogger(__name__)
-logger.setLevel(os.getenv("VERL_LOGGING_LEVEL", "INFO"))
 
 
 class Startup(TrainerStage):
@@ -30,7 +26,9 @@ class Startup(TrainerStage):
             if self.use_reference_policy and self.ref_policy_wg is not self.actor_rollout_wg:
                 groups.append(self.ref_policy_wg)
             reports = [wg.execute_all_sync("execute_with_func_generator", running_engines) for wg in groups]
-            logger.info(check_engines([engine for report in reports for worker in report for engine in worker]))
+            line = check_engines([engine for report in reports for worker in report for engine in worker])
+            write_line(self.log_folder, line)
+            print(line)
         super().on_init_end()
 
 
