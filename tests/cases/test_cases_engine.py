@@ -200,9 +200,6 @@ def test_no_temperature_copies_the_logits(dtype, monkeypatch):
     assert largest[1.2] < logits.nbytes / 2
 
 
-# ---- Agreement of log-probs is shown where two were computed.
-
-
 # ---- The tripwire: an agent loop that ignores its sampling parameters.
 
 STEPS = 3
