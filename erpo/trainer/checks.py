@@ -10,12 +10,15 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from erpo.trainer.config import ConfigError, ErpoConfig
+from erpo.trainer.early import late_failures, missing_settings
+from erpo.trainer.ignored import ignored_settings
 
 TESTED_VERL = "0.9.1"
 MANAGER_CLASS = "erpo.trainer.agent_loop.PerPromptTemperatureManager"
 ENGINE_MODULE = "erpo.trainer.engine"
 # verl's engines that accept one temperature per response and were tested with it.
 SUPPORTED_STRATEGIES = ("fsdp", "fsdp2")
+_LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
 # vLLM raises lower temperatures to this value, silently.
 MIN_TEMPERATURE = 0.01
 
@@ -32,6 +35,9 @@ def check_settings(config: DictConfig) -> ErpoConfig:
     Raises:
         ConfigError: The first setting that cannot be used, in one sentence that says what to change.
     """
+    problem = next(missing_settings(config), None)
+    if problem is not None:
+        raise ConfigError(problem)
     try:
         erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
     except ConfigError:
@@ -48,20 +54,32 @@ def check_settings(config: DictConfig) -> ErpoConfig:
 
 
 def check_data_files(config: DictConfig) -> None:
-    """Check that the data files of a run exist, where they are files of this machine.
+    """Check that the data files and the model of a run exist, where they are files of this machine.
 
     Raises:
-        ConfigError: A file is missing.
+        ConfigError: A file is missing, or of a kind that verl does not read.
     """
+    if not config.data.val_files:
+        raise ConfigError("data.val_files is empty, and verl cannot start without; name a file.")
     for setting in ("train_files", "val_files"):
         files = config.data[setting]
         for file in [files] if isinstance(files, str) else files or []:
             if "://" not in file and not Path(file).expanduser().exists():
                 raise ConfigError(f"data.{setting} names {file}, which does not exist; name another file.")
+            if not str(file).endswith((".parquet", ".json", ".jsonl")) and not config.data.custom_cls.path:
+                raise ConfigError(
+                    f"data.{setting} names {file}; verl reads .parquet, .json and .jsonl, name one of them."
+                )
+    model = str(config.actor_rollout_ref.model.path)
+    # Anything else may be a name on the hub.
+    if model.startswith(("/", "~", ".")) and not Path(model).expanduser().exists():
+        raise ConfigError(f"actor_rollout_ref.model.path names {model}, which does not exist; name another folder.")
 
 
 def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _trainer_problems(config)
+    yield from late_failures(config, erpo)
+    yield from ignored_settings(config, erpo)
     yield from _filter_problems(config, erpo)
     yield from _ra_problems(config, erpo)
     if erpo.schedule.attaches_temperatures:
@@ -99,8 +117,6 @@ def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     estimator = str(config.algorithm.adv_estimator)
     if estimator != "grpo":
         yield f"erpo.ra.enable works with algorithm.adv_estimator=grpo, not {estimator}; change one of them."
-    if config.reward.reward_model.enable and not config.reward.reward_model.enable_resource_pool:
-        yield "erpo.ra.enable needs rewards when a group finishes; set reward.reward_model.enable_resource_pool=true."
 
 
 def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
@@ -122,6 +138,26 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
         yield (
             "erpo.train_temperature=base trains on another distribution than it samples from; set "
             "algorithm.rollout_correction.rollout_is=token (or sequence), or erpo.train_temperature=sampling."
+        )
+    compares = bool(config.actor_rollout_ref.rollout.calculate_log_probs)
+    if erpo.train_temperature == "base":
+        bypass = OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode", default=False)
+        off = "algorithm.rollout_correction.bypass_mode=true" if bypass else f"{_LOG_PROBS}=false"
+        if bypass or not compares:
+            yield (
+                f"erpo.train_temperature=base needs verl's importance weights, which {off} switches off; "
+                "change it, or set erpo.train_temperature=sampling."
+            )
+    elif not compares:
+        warnings.warn(
+            f"{_LOG_PROBS} is false: rollout and training log-probs are not compared, so that a temperature which one "
+            "of them does not take would go unseen; set it to true.",
+            stacklevel=2,
+        )
+    if OmegaConf.select(config, "distillation.enabled", default=False):
+        yield (
+            f"distillation.enabled is true, but verl's teacher is scored at T=1, the student at {name}'s temperatures; "
+            "set it to false, or erpo.schedule.name=none."
         )
 
 
