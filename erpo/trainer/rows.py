@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the trainer reads of data rows: which prompts they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tensordict import TensorDict
@@ -17,6 +17,65 @@ def rows_of(batch: TensorDict) -> list[dict[str, Any]]:
     names = [name for name in ("raw_prompt", "data_source", "extra_info") if name in batch.keys()]  # noqa: SIM118
     columns = {name: [getattr(value, "data", value) for value in list(batch.get(name))] for name in names}
     return [{name: column[i] for name, column in columns.items()} for i in range(len(batch))]
+
+
+def check_sizes(train: Sequence[Any], val: Sequence[Any], data: Mapping[str, Any]) -> None:
+    """Check that the data, after verl's filter, fill a batch and a validation.
+
+    Args:
+        train: Prompts to train on.
+        val: Prompts to validate on.
+        data: verl's section ``data``.
+
+    Raises:
+        ConfigError: There are fewer prompts than a batch, or none to validate on.
+    """
+    size = data["train_batch_size"]
+    limit = data["max_prompt_length"]
+    left = f" of at most data.max_prompt_length={limit} tokens" if data["filter_overlong_prompts"] else ""
+    if len(train) < size:
+        raise ConfigError(
+            f"data.train_files hold {len(train)} prompts{left}, fewer than data.train_batch_size={size}; "
+            f"{'raise the limit, ' if left else ''}add prompts or lower the batch."
+        )
+    if len(val) == 0:
+        advice = "raise the limit or name another file" if left else "name another file"
+        raise ConfigError(f"data.val_files hold no prompt{left}; {advice}.")
+
+
+def check_cells(dataset: Sequence[dict[str, Any]], setting: str) -> None:
+    """Check the cells that verl's reward managers read, row by row.
+
+    Args:
+        dataset: Rows as verl's data set gives them.
+        setting: Name of the setting that names the files, for the message.
+
+    Raises:
+        ConfigError: A cell is broken; the message names its row.
+    """
+    for i in tqdm(range(len(dataset)), desc="Checking rows", leave=False):
+        try:
+            problem = _broken_cell(dataset[i])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # verl reads some cells itself; the raw row tells which.
+            raw = getattr(dataset, "dataframe", None)
+            problem = (_broken_cell(raw[i]) if raw is not None else None) or f"cannot be read ({error!r}); mend it"
+        if problem is not None:
+            raise ConfigError(f"{setting}, row {i}: {problem}.")
+
+
+def _broken_cell(row: Mapping[str, Any]) -> str | None:
+    if not isinstance(row.get("data_source"), str):
+        return f"data_source is {row.get('data_source')!r}; name the data set, which chooses the scorer"
+    for name, optional in (("extra_info", True), ("reward_model", False)):
+        cell = row.get(name)
+        if isinstance(cell, str):
+            return f"{name} is text; store it as a struct, as json.loads gives it"
+        if not isinstance(cell, Mapping) and not (optional and cell is None):
+            return f"{name} is {cell!r}; store a struct"
+    if row["reward_model"].get("ground_truth") is None:
+        return "reward_model has no ground_truth; add it or drop the row"
+    return None
 
 
 def check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:

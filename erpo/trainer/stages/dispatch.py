@@ -11,7 +11,7 @@ from tensordict import TensorDict
 from erpo.tracker import PromptTracker, keys_array
 from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
 from erpo.trainer.groups import prompt_key_of_row
-from erpo.trainer.rows import check_rows, rows_of
+from erpo.trainer.rows import check_cells, check_rows, check_sizes, rows_of
 from erpo.trainer.stages.base import TrainerStage
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,16 @@ class Dispatch(TrainerStage):
     """Identifies the prompts of the training data and attaches their temperatures."""
 
     def _init_dataloader(self) -> None:
-        super()._init_dataloader()
+        try:
+            super()._init_dataloader()
+        except ValueError:
+            # Of an empty set torch makes no loader; verl keeps the sets before it makes the loaders.
+            if hasattr(self, "val_dataset"):
+                check_sizes(self.train_dataset, self.val_dataset, self.config.data)
+            raise
+        check_sizes(self.train_dataset, self.val_dataset, self.config.data)
+        check_cells(self.train_dataset, "data.train_files")
+        check_cells(self.val_dataset, "data.val_files")
         summary = check_rows(self.train_dataset)
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
         self.longest_training = self.total_training_steps
