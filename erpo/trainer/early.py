@@ -144,7 +144,7 @@ def _sampler(config: DictConfig) -> Iterator[str]:
     sampler = config.trainer.v1.sampler
     custom = sampler.get("custom_sampler") or {}
     if custom.get("path") and custom.get("name"):
-        yield from _custom_sampler(custom.path, custom.name)
+        yield from _custom_sampler(custom["path"], custom["name"])
     if sampler.max_off_policy_strategy not in ("drop", "wait"):
         yield f"trainer.v1.sampler.max_off_policy_strategy is {sampler.max_off_policy_strategy}; set drop or wait."
 

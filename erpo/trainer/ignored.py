@@ -93,6 +93,6 @@ def _leaves(node: Any, name: str) -> Iterator[str]:
     """Names of the settings under a node that are not null."""
     if isinstance(node, DictConfig):
         for key in node:
-            yield from _leaves(node.get(key), f"{name}.{key}")
+            yield from _leaves(node.get(key), f"{name}.{key!s}")
     elif node is not None:
         yield name
