@@ -54,7 +54,8 @@ class TrackerConfig:
     def from_dict(cls, settings: Mapping[str, Any]) -> "TrackerConfig":
         """Build the settings from a mapping such as a YAML file gives; what is left out has its default.
 
-        Of the schedules that are not chosen only the names of the settings are checked.
+        Sections of schedules that are not chosen have no effect: their names and types are checked, not their ranges,
+        and they keep their defaults.
 
         Raises:
             TrackerError: a setting is unknown, of the wrong type or out of range.
@@ -63,10 +64,11 @@ class TrackerConfig:
         for section in SCHEDULES:
             if section in arguments:
                 section_class = type(getattr(cls(), section))
-                known = _known(section, section_class, arguments.pop(section))
-                # The others' constants are not used, and need not fit this run's base temperature.
-                if section == arguments.get("name", cls.name):
-                    arguments[section] = section_class(**known)
+                values = _known(section, section_class, arguments.pop(section))
+                if section == settings.get("name", cls.name):
+                    arguments[section] = section_class(**values)
+                else:
+                    _check_types(section, section_class, values)
         return cls(**arguments)
 
 
@@ -79,6 +81,14 @@ def _known(section: str, config_class: type, settings: object) -> dict[str, Any]
         if name not in accepted:
             raise TrackerError(_unknown(f"{section} setting", name, accepted))
     return {str(name): value for name, value in settings.items()}
+
+
+def _check_types(section: str, config_class: type, values: Mapping[str, Any]) -> None:
+    """Reject words for numbers and numbers for words."""
+    for entry in dataclasses.fields(config_class):
+        value = values.get(entry.name, entry.default)
+        if isinstance(entry.default, str) != isinstance(value, str) or isinstance(value, (bool, Mapping, list)):
+            raise TrackerError(f"{section}.{entry.name} is {value!r}; set a value like {entry.default!r}")
 
 
 def _unknown(what: str, name: object, accepted: list[str]) -> str:

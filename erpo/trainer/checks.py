@@ -11,13 +11,15 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from erpo.trainer.config import ConfigError, ErpoConfig
-from erpo.trainer.late_failures import honour_older_keys, late_failures, missing_settings
+from erpo.trainer.early import late_failures, missing_settings
+from erpo.trainer.ignored import ignored_settings
 
 TESTED_VERL = "0.9.1"
 MANAGER_CLASS = "erpo.trainer.agent_loop.ErpoAgentLoopManager"
 ENGINE_MODULE = "erpo.trainer.engine"
 # verl's engines that accept one temperature per response and were tested with it.
 SUPPORTED_STRATEGIES = ("fsdp", "fsdp2")
+_LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
 # vLLM raises lower temperatures to this value, silently.
 MIN_TEMPERATURE = 0.01
 
@@ -26,7 +28,7 @@ def check_settings(config: DictConfig) -> ErpoConfig:
     """Check the composed settings of a run.
 
     Args:
-        config: verl's settings with the section ``erpo``; older names of settings are replaced by the present ones.
+        config: verl's settings with the section ``erpo``.
 
     Returns:
         The settings of ERPO.
@@ -37,7 +39,6 @@ def check_settings(config: DictConfig) -> ErpoConfig:
     problem = next(missing_settings(config), None)
     if problem is not None:
         raise ConfigError(problem)
-    honour_older_keys(config)
     try:
         erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
     except ConfigError:
@@ -54,21 +55,32 @@ def check_settings(config: DictConfig) -> ErpoConfig:
 
 
 def check_data_files(config: DictConfig) -> None:
-    """Check that the data files of a run exist, where they are files of this machine.
+    """Check that the data files and the model of a run exist, where they are files of this machine.
 
     Raises:
-        ConfigError: A file is missing.
+        ConfigError: A file is missing, or of a kind that verl does not read.
     """
+    if not config.data.val_files:
+        raise ConfigError("data.val_files is empty, and verl cannot start without; name a file.")
     for setting in ("train_files", "val_files"):
         files = config.data[setting]
         for file in [files] if isinstance(files, str) else files or []:
             if "://" not in file and not Path(file).expanduser().exists():
                 raise ConfigError(f"data.{setting} names {file}, which does not exist; name another file.")
+            if not str(file).endswith((".parquet", ".json", ".jsonl")) and not config.data.custom_cls.path:
+                raise ConfigError(
+                    f"data.{setting} names {file}; verl reads .parquet, .json and .jsonl, name one of them."
+                )
+    model = str(config.actor_rollout_ref.model.path)
+    # Anything else may be a name on the hub.
+    if model.startswith(("/", "~", ".")) and not Path(model).expanduser().exists():
+        raise ConfigError(f"actor_rollout_ref.model.path names {model}, which does not exist; name another folder.")
 
 
 def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _trainer_problems(config)
     yield from late_failures(config, erpo)
+    yield from ignored_settings(config, erpo)
     yield from _filter_problems(config, erpo)
     yield from _ra_problems(config, erpo)
     if erpo.schedule.attaches_temperatures:
@@ -88,11 +100,6 @@ def _trainer_problems(config: DictConfig) -> Iterator[str]:
         yield (
             f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, whose workers neither take a "
             f"prompt's temperature nor tell of finished groups; set it to {MANAGER_CLASS} or a subclass of it."
-        )
-    if trainer.resume_mode == "disable" and any(Path(trainer.default_local_dir).glob("groups/step_*.parquet")):
-        yield (
-            f"{trainer.default_local_dir} already holds a run and trainer.resume_mode=disable would overwrite its log; "
-            "set another trainer.default_local_dir, or trainer.resume_mode=auto to continue."
         )
 
 
@@ -115,13 +122,6 @@ def _filter_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         yield "erpo.groups.drop needs verl's refill; set algorithm.filter_groups.enable=true."
     if enabled and not erpo.groups.drop:
         yield "algorithm.filter_groups.enable is true, but erpo.groups.drop is empty; name the kinds to drop."
-    metric = OmegaConf.select(config, "algorithm.filter_groups.metric", default=None)
-    accuracy = erpo.accuracy.metric
-    if enabled and not (metric == accuracy or (accuracy is None and metric in ("acc", "reward", "score"))):
-        yield (
-            f"algorithm.filter_groups.metric is {metric}, but groups are told apart by erpo.accuracy.metric="
-            f"{accuracy or 'null'}; set both to the same."
-        )
     if erpo.ra.enable and "all_correct" in erpo.groups.drop:
         yield "erpo.groups.drop removes the all-correct groups that erpo.ra.enable works on; set only one of them."
 
@@ -147,34 +147,33 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
             f"erpo.schedule.{name}.t_base is {t_base:g}, actor_rollout_ref.rollout.temperature is {base:g}; "
             "set them to the same value."
         )
+    if erpo.train_temperature == "base" and not OmegaConf.select(
+        config, "algorithm.rollout_correction.rollout_is", default=None
+    ):
+        yield (
+            "erpo.train_temperature=base trains on another distribution than it samples from; set "
+            "algorithm.rollout_correction.rollout_is=token (or sequence), or erpo.train_temperature=sampling."
+        )
+    compares = bool(config.actor_rollout_ref.rollout.calculate_log_probs)
     if erpo.train_temperature == "base":
-        yield from _off_policy_problems(config)
-    elif not config.actor_rollout_ref.rollout.calculate_log_probs:
+        bypass = OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode", default=False)
+        off = "algorithm.rollout_correction.bypass_mode=true" if bypass else f"{_LOG_PROBS}=false"
+        if bypass or not compares:
+            yield (
+                f"erpo.train_temperature=base needs verl's importance weights, which {off} switches off; "
+                "change it, or set erpo.train_temperature=sampling."
+            )
+    elif not compares:
         warnings.warn(
-            "actor_rollout_ref.rollout.calculate_log_probs is false: nothing will compare the rollout's log-probs with "
-            "the trainer's.",
+            f"{_LOG_PROBS} is false: rollout and training log-probs are not compared, so that a temperature which one "
+            "of them does not take would go unseen; set it to true.",
             stacklevel=2,
         )
     if OmegaConf.select(config, "distillation.enabled", default=False):
         yield (
-            "distillation.enabled is true, but the teacher's log-probs are at T = 1 for responses that are sampled at "
-            "other temperatures; set it to false, or erpo.schedule.name=none."
+            f"distillation.enabled is true, but verl's teacher is scored at T=1, the student at {name}'s temperatures; "
+            "set it to false, or erpo.schedule.name=none."
         )
-
-
-def _off_policy_problems(config: DictConfig) -> Iterator[str]:
-    """Whether verl corrects for responses that are sampled at another temperature than the trained one."""
-    why = "erpo.train_temperature=base trains on another distribution than it samples from"
-    correction = config.algorithm.rollout_correction
-    if not correction.get("rollout_is", None):
-        yield (
-            f"{why}; set algorithm.rollout_correction.rollout_is=token (or sequence), or "
-            "erpo.train_temperature=sampling."
-        )
-    if correction.get("bypass_mode", False):
-        yield (f"{why}, and algorithm.rollout_correction.bypass_mode=true corrects nothing; set it to false.")
-    if not config.actor_rollout_ref.rollout.calculate_log_probs:
-        yield f"{why}; set actor_rollout_ref.rollout.calculate_log_probs=true, by which verl corrects."
 
 
 def _sampling_problems(config: DictConfig) -> Iterator[str]:
@@ -216,8 +215,8 @@ def _engine_problems(config: DictConfig) -> Iterator[str]:
         )
     if OmegaConf.select(actor_rollout_ref, "actor.calculate_sum_pi_squared", default=False):
         yield (
-            "actor_rollout_ref.actor.calculate_sum_pi_squared is true, but verl takes it from one temperature "
-            "for all responses; set it to false."
+            "actor_rollout_ref.actor.calculate_sum_pi_squared is true, but verl takes it from one temperature for all "
+            "responses; set it to false."
         )
     external = actor_rollout_ref.model.get("external_lib", None)
     if ENGINE_MODULE not in ([external] if isinstance(external, str) else list(external or [])):

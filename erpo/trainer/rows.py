@@ -25,44 +25,75 @@ def prompt_key_of_row(row: dict[str, Any]) -> bytes:
     return prompt_key(*_identity(row))
 
 
-def check_rows(dataset: Sequence[dict[str, Any]]) -> DataSummary:
-    """Identify the prompts of the training data; what cannot be trained on is an error that names it."""
-    if not len(dataset):
+def check_sizes(train: Sequence[Any], val: Sequence[Any], data: Mapping[str, Any]) -> None:
+    """Check that the data, after verl's filter, fill a batch and a validation.
+
+    Args:
+        train: Prompts to train on.
+        val: Prompts to validate on.
+        data: verl's section ``data``.
+
+    Raises:
+        ConfigError: There are fewer prompts than a batch, or none to validate on.
+    """
+    size = data["train_batch_size"]
+    limit = data["max_prompt_length"]
+    left = f" of at most data.max_prompt_length={limit} tokens" if data["filter_overlong_prompts"] else ""
+    if len(train) < size:
         raise ConfigError(
-            "the training data hold no prompt that fits; raise data.max_prompt_length, or name other data.train_files."
+            f"data.train_files hold {len(train)} prompts{left}, fewer than data.train_batch_size={size}; "
+            f"{'raise the limit, ' if left else ''}add prompts or lower the batch."
         )
-    if "__rollout_n__" in dataset[0]:
-        raise ConfigError(
-            "the data hold a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop it"
-        )
+    if len(val) == 0:
+        advice = "raise the limit or name another file" if left else "name another file"
+        raise ConfigError(f"data.val_files hold no prompt{left}; {advice}.")
+
+
+def check_rows(dataset: Sequence[dict[str, Any]], setting: str = "data.train_files") -> DataSummary:
+    """Check the cells that verl's reward managers read, and identify the prompts.
+
+    Args:
+        dataset: Rows as verl's data set gives them.
+        setting: Name of the setting that names the files, for the messages.
+
+    Raises:
+        ConfigError: A cell cannot be used; the message names its row.
+        TrackerError: A prompt cannot be identified.
+    """
     rows = tqdm(range(len(dataset)), desc="Checking prompts", leave=False)
-    return check_prompts(_checked_identity(dataset, i) for i in rows)
+    return check_prompts(_identity(_checked_row(dataset, i, setting)) for i in rows)
 
 
-def _checked_identity(dataset: Sequence[dict[str, Any]], number: int) -> tuple[str, Any, Any]:
-    # verl's data set fails on some broken cells by itself, in its own words; below it lie the rows of the file.
-    cells = getattr(dataset, "dataframe", dataset)[number]
-    for name in ("extra_info", "reward_model"):
-        cell = cells.get(name)
-        if cell is not None and not isinstance(cell, Mapping):
-            raise ConfigError(
-                f"row {number} of the training data: {name} is of type {type(cell).__name__} ({str(cell)[:40]!r}); "
-                "write it as a struct with fields, not as text."
-            )
-    if "reward_model" in cells and (cells["reward_model"] or {}).get("ground_truth") is None:
-        raise ConfigError(
-            f"row {number} of the training data: reward_model has no ground_truth; add it, or a placeholder where the "
-            "reward function needs none."
-        )
-    row = dataset[number]
-    if not isinstance(row["raw_prompt"], (list, tuple, np.ndarray)) or len(row["raw_prompt"]) == 0:
-        raise ConfigError(
-            f"row {number} of the training data: the prompt is {str(row['raw_prompt'])[:40]!r}; make it a list of "
-            "{role, content} messages."
-        )
-    if row.get("data_source", "") is None:
-        raise ConfigError(f"row {number} of the training data: data_source is null; name it, it chooses the scorer.")
-    return _identity(row)
+def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str) -> dict[str, Any]:
+    try:
+        row = dataset[number]
+        problem = _broken_cell(row)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # verl reads some cells itself; the raw row tells which.
+        raw = getattr(dataset, "dataframe", None)
+        problem = (_broken_cell(raw[number]) if raw is not None else None) or f"cannot be read ({error!r}); mend it"
+    if problem is not None:
+        raise ConfigError(f"{setting}, row {number}: {problem}.")
+    return row
+
+
+def _broken_cell(row: Mapping[str, Any]) -> str | None:
+    if "__rollout_n__" in row:
+        return "there is a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop it"
+    if not isinstance(row.get("data_source"), str):
+        return f"data_source is {row.get('data_source')!r}; name the data set, which chooses the scorer"
+    for name, optional in (("extra_info", True), ("reward_model", False)):
+        cell = row.get(name)
+        if isinstance(cell, str):
+            return f"{name} is text; store it as a struct, as json.loads gives it"
+        if not isinstance(cell, Mapping) and not (optional and cell is None):
+            return f"{name} is {cell!r}; store a struct"
+    if row["reward_model"].get("ground_truth") is None:
+        return "reward_model has no ground_truth; add it or drop the row"
+    prompt = row.get("raw_prompt", ["not read yet"])
+    if not isinstance(prompt, (list, tuple, np.ndarray)) or len(prompt) == 0:
+        return f"the prompt is {str(prompt)[:40]!r}; make it a list of {{role, content}} messages"
+    return None
 
 
 def _identity(row: dict[str, Any]) -> tuple[str, Any, Any]:

@@ -41,21 +41,38 @@ SETTINGS: list[tuple[Any, str]] = [
     ({"linear": {"t_max": float("inf")}}, "linear.t_max must be finite, not inf"),
     ({"linear": {"t_base": -1}}, "linear.t_base must be above 0, not -1"),
     ({"linear": {"on_mixed": "lower"}}, "linear.on_mixed must be 'hold' or 'reset', not 'lower'"),
-    # Also the settings of a schedule that does not run.
-    ({"name": "none", "constant": {"temperature": 0}}, "constant.temperature must be above 0, not 0"),
-    ({"rising": {"t_first": 1.3}}, "rising.t_max = 1.2 is below rising.t_first = 1.3; raise t_max or lower t_first"),
-    ({"rising": {"steps": 0}}, "rising.steps must be a whole number above 0, not 0"),
-    ({"rising": {"steps": 2.5}}, "rising.steps must be a whole number above 0, not 2.5"),
-    ({"rising": {"t_base": -1}}, "rising.t_base must be above 0, not -1"),
-    ({"band": {"low": 0.9, "high": 0.5}}, "band.low = 0.9 and band.high = 0.5 must satisfy 0 <= low < high <= 1"),
-    ({"band": {"max_factor": 0.5}}, "band.max_factor must be between 1 (no doubling) and 1024, not 0.5"),
-    ({"band": {"floor": 1.1}}, "band.floor = 1.1 is above band.t_base = 1.0; lower floor or raise t_base"),
-    ({"band": {"floor": 0}}, "band.floor must be above 0, not 0"),
-    ({"predictive": {"target": 1}}, "predictive.target must lie between 0 and 1, not 1"),
-    ({"predictive": {"slope": 0}}, "predictive.slope must be above 0, not 0"),
-    ({"predictive": {"initial_variance": -1}}, "predictive.initial_variance must be above 0, not -1"),
-    ({"predictive": {"drift": -0.1}}, "predictive.drift must be 0 or more, not -0.1"),
-    ({"predictive": {"global_rate": "on"}}, "predictive.global_rate must be a number, not 'on'"),
+    ({"name": "constant", "constant": {"temperature": 0}}, "constant.temperature must be above 0, not 0"),
+    # Of a schedule that does not run, names and types.
+    ({"name": "none", "constant": {"temperature": "hot"}}, "constant.temperature is 'hot'; set a value like 1.2"),
+    ({"name": "none", "constant": {"heat": 1}}, "unknown constant setting 'heat'"),
+    (
+        {"name": "rising", "rising": {"t_first": 1.3}},
+        "rising.t_max = 1.2 is below rising.t_first = 1.3; raise t_max or lower t_first",
+    ),
+    ({"name": "rising", "rising": {"steps": 0}}, "rising.steps must be a whole number above 0, not 0"),
+    ({"name": "rising", "rising": {"steps": 2.5}}, "rising.steps must be a whole number above 0, not 2.5"),
+    ({"name": "rising", "rising": {"t_base": -1}}, "rising.t_base must be above 0, not -1"),
+    (
+        {"name": "band", "band": {"low": 0.9, "high": 0.5}},
+        "band.low = 0.9 and band.high = 0.5 must satisfy 0 <= low < high <= 1",
+    ),
+    (
+        {"name": "band", "band": {"max_factor": 0.5}},
+        "band.max_factor must be between 1 (no doubling) and 1024, not 0.5",
+    ),
+    (
+        {"name": "band", "band": {"floor": 1.1}},
+        "band.floor = 1.1 is above band.t_base = 1.0; lower floor or raise t_base",
+    ),
+    ({"name": "band", "band": {"floor": 0}}, "band.floor must be above 0, not 0"),
+    ({"name": "predictive", "predictive": {"target": 1}}, "predictive.target must lie between 0 and 1, not 1"),
+    ({"name": "predictive", "predictive": {"slope": 0}}, "predictive.slope must be above 0, not 0"),
+    (
+        {"name": "predictive", "predictive": {"initial_variance": -1}},
+        "predictive.initial_variance must be above 0, not -1",
+    ),
+    ({"name": "predictive", "predictive": {"drift": -0.1}}, "predictive.drift must be 0 or more, not -0.1"),
+    ({"name": "predictive", "predictive": {"global_rate": "on"}}, "predictive.global_rate must be a number, not 'on'"),
 ]
 
 
@@ -103,8 +120,8 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: prompt_key(None, "x"), "data_source is of type NoneType; make it a string"),
     (lambda: prompt_key("a", None), "the prompt is of type NoneType; make it a string or a list of {role, content}"),
     (
-        lambda: prompt_key("a", [{"role": "user", "content": [{"image": b"\x89PNG"}]}]),
-        "the prompt holds a value of type bytes, which is not JSON; set extra_info.prompt_id for it",
+        lambda: prompt_key("a", [{"role": "user", "content": [{"image": object()}]}]),
+        "the prompt holds a value of type object, which is not JSON; set extra_info.prompt_id for it",
     ),
     (lambda: prompt_key("a", [{"content": np.nan}]), "the prompt holds the number nan, which is not JSON"),
     (lambda: check_prompts([("a", "x", None), ("a", object(), None)]), "row 1: the prompt is of type object"),
@@ -163,7 +180,7 @@ STATES: list[tuple[Callable[[Path], Any], str]] = [
     (edit_json(lambda content: content.update(format_version=2)), "format version 2, this version reads 1"),
     (
         edit_json(lambda content: content["settings"].update(name="band")),
-        "saved with the schedule 'band', this run has 'predictive'; set the schedule to 'band' or start without",
+        "saved with the schedule 'band', this run has 'predictive'; set the schedule to 'band', start without",
     ),
     (
         edit_json(lambda content: content.update(data_fingerprint="f00")),

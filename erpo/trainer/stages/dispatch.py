@@ -10,8 +10,7 @@ from tensordict import NonTensorStack, TensorDict
 
 from erpo.tracker import PromptTracker, keys_array, on_grid
 from erpo.trainer import PROMPT_KEY, ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
-from erpo.trainer.config import ConfigError
-from erpo.trainer.rows import check_rows, prompt_key_of_row, rows_of
+from erpo.trainer.rows import check_rows, check_sizes, prompt_key_of_row, rows_of
 from erpo.trainer.stages.base import TrainerStage
 
 logger = logging.getLogger(__name__)
@@ -22,14 +21,16 @@ class Dispatch(TrainerStage):
     """Identifies the prompts of the training data and attaches their temperatures."""
 
     def _init_dataloader(self) -> None:
-        super()._init_dataloader()
+        try:
+            super()._init_dataloader()
+        except ValueError:
+            # Of an empty set torch makes no loader; verl keeps the sets before it makes the loaders.
+            if hasattr(self, "val_dataset"):
+                check_sizes(self.train_dataset, self.val_dataset, self.config.data)
+            raise
+        check_sizes(self.train_dataset, self.val_dataset, self.config.data)
+        check_rows(self.val_dataset, "data.val_files")
         summary = check_rows(self.train_dataset)
-        batch = int(self.config.data.train_batch_size)
-        if summary.rows < batch:
-            raise ConfigError(
-                f"the training data hold {summary.rows} prompts that fit, fewer than data.train_batch_size={batch}; "
-                "lower it, raise data.max_prompt_length, or name more data."
-            )
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
         self.longest_training = self.total_training_steps
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)

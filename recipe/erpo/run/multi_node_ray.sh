@@ -17,7 +17,7 @@ Train on several nodes through Ray.
   --nodes N    nodes, the first one included; training starts when all have joined
   --gpus N     GPUs of each node (default: the experiment's)
   --port P     port of Ray's head (default: 6379)
-  --ip IP      address of the first node, as the others see it (default: the first that hostname -I prints)
+  --ip IP      IPv4 address of the first node, as the others see it (default: HEAD_IP, or the address of the route out)
   --ray OPTION a further option of "ray start", repeatable, as in --ray --num-cpus=64
   --dry-run    print the commands and do nothing
   --help       this text
@@ -38,6 +38,15 @@ fail() {
 
 # Ray starts a head that asks for the token wherever there is one, but connects with it only if told to.
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
+
+# The IPv4 address that packets leave by; hostname -I also lists bridges of containers and IPv6, in no useful order.
+own_address() {
+    local out listed
+    out=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' || true)
+    listed=$(hostname -I | tr ' ' '\n' | grep -E '^[0-9]+(\.[0-9]+){3}$' |
+        grep -Ev '^(127\.|169\.254\.|172\.(1[7-9]|2[0-9]|3[01])\.0\.1$)' || true)
+    if [[ -z $listed || $'\n'$listed$'\n' == *$'\n'"$out"$'\n'* ]]; then echo "$out"; else head -n 1 <<<"$listed"; fi
+}
 
 show() {
     printf '%q ' "$@"
@@ -86,7 +95,9 @@ fi
 [[ $nodes =~ ^[1-9][0-9]*$ ]] || fail "--nodes needs the number of nodes, as in --nodes 2"
 [[ -z $gpus || $gpus =~ ^[1-9][0-9]*$ ]] || fail "--gpus needs a number of GPUs, as in --gpus 8"
 [[ " ${settings[*]}" == *" experiment="* ]] || fail "no experiment is named; add one, as in experiment=qwen2_5_32b"
-ip=${ip:-$(hostname -I | cut -d ' ' -f 1)}
+ip=${ip:-${HEAD_IP:-$(own_address)}}
+[[ $ip =~ ^[0-9]+(\.[0-9]+){3}$ || $ip =~ ^[A-Za-z][A-Za-z0-9.-]*$ ]] ||
+    fail "the head's address is '$ip', but an IPv4 address or a host's name is needed; give it as --ip 10.0.0.1"
 export RAY_ADDRESS=$ip:$port
 
 command=("${PYTHON:-python}" -m recipe.erpo.main_erpo trainer.nnodes="$nodes")

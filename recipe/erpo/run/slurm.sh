@@ -17,10 +17,11 @@ usage() {
     cat <<'EOF'
 Train under Slurm, on one node or several.
 
-    sbatch [SBATCH OPTION...] slurm.sh experiment=NAME [method=NAME] [SETTING...]
-    slurm.sh --dry-run experiment=NAME [method=NAME] [SETTING...]
+    sbatch [SBATCH OPTION...] slurm.sh [--ip IP] experiment=NAME [method=NAME] [SETTING...]
+    slurm.sh [--ip IP] --dry-run experiment=NAME [method=NAME] [SETTING...]
 
   SBATCH OPTION  as in --nodes=1 --gpus-per-node=4 --account=...; the lines #SBATCH of this file are the defaults
+  --ip IP        IPv4 address of the first node, as the others see it (default: HEAD_IP, or the address of the route out)
   --dry-run      print the commands and do nothing; outside a job as if for 2 nodes of 8 GPUs
   --help         this text
   SETTING        any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
@@ -40,17 +41,31 @@ fail() {
 # Ray starts a head that asks for the token wherever there is one, but connects with it only if told to.
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 
+# The IPv4 address that packets leave by; hostname -I also lists bridges of containers and IPv6, in no useful order.
+own_address() {
+    local out listed
+    out=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' || true)
+    listed=$(hostname -I | tr ' ' '\n' | grep -E '^[0-9]+(\.[0-9]+){3}$' |
+        grep -Ev '^(127\.|169\.254\.|172\.(1[7-9]|2[0-9]|3[01])\.0\.1$)' || true)
+    if [[ -z $listed || $'\n'$listed$'\n' == *$'\n'"$out"$'\n'* ]]; then echo "$out"; else head -n 1 <<<"$listed"; fi
+}
+
 show() {
     printf '%q ' "$@"
     echo
 }
 
 dry_run=false
-settings=()
+settings=() ip=""
 while (($#)); do
     case $1 in
         -h | --help) usage && exit 0 ;;
         --dry-run) dry_run=true ;;
+        --ip)
+            (($# > 1)) || fail "--ip needs a value; see --help"
+            ip=$2
+            shift
+            ;;
         *) settings+=("$1") ;;
     esac
     shift
@@ -61,10 +76,17 @@ $dry_run || [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is no Slurm job; start it w
 python=${PYTHON:-python}
 port=${PORT:-6379}
 nodes=${SLURM_JOB_NUM_NODES:-2}
-gpus=${SLURM_GPUS_ON_NODE:-8}
+# Slurm writes a bare number, or the type before it as in a100:4 or gpu:a100:4, and a list where types are mixed.
+gpus=${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-8}}
+gpus=${gpus%%(*}
+[[ $gpus != *,* ]] || fail "a node has GPUs of several types ($gpus); ask for one, as in --gpus-per-node=a100:4"
+gpus=${gpus##*:}
+[[ $gpus =~ ^[1-9][0-9]*$ ]] || fail "Slurm gives '$gpus' GPUs on a node; ask for them, as in --gpus-per-node=8"
 cpus=${SLURM_CPUS_PER_TASK:-64}
 # The batch script runs on the first node of the job, where srun puts its first task too.
-ip=$(hostname -I | cut -d ' ' -f 1)
+ip=${ip:-${HEAD_IP:-$(own_address)}}
+[[ $ip =~ ^[0-9]+(\.[0-9]+){3}$ || $ip =~ ^[A-Za-z][A-Za-z0-9.-]*$ ]] ||
+    fail "the head's address is '$ip', but an IPv4 address or a host's name is needed; give it as --ip 10.0.0.1"
 export RAY_ADDRESS=$ip:$port
 
 # Arguments: interpreter, address of the head, port, CPUs of a node.

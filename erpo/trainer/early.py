@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""What verl would find out late, with models loaded or hours into a run: found on the driver, before it starts."""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from erpo.tracker.storage import STATE_FILE
+from erpo.trainer.config import ErpoConfig
+from erpo.trainer.identity import accepts
+
+MODES = ("sync", "colocate_async", "separate_async")
+RESUME_MODES = ("auto", "disable", "resume_path")
+# What every built-in scorer of verl gives a right answer.
+_RIGHT_REWARD = 1.0
+
+
+def missing_settings(config: DictConfig) -> Iterator[str]:
+    """Settings without which verl cannot start."""
+    for name in ("actor_rollout_ref.rollout.name", "actor_rollout_ref.model.path", "data.train_files"):
+        if OmegaConf.select(config, name) in (None, "", []):
+            example = {"actor_rollout_ref.rollout.name": ", as in vllm"}.get(name, "")
+            yield f"{name} is not set; set it{example}, or name an experiment (experiment=...)."
+    unset = OmegaConf.missing_keys(config)
+    if not OmegaConf.select(config, "reward.reward_model.enable", default=False):
+        unset = {name for name in unset if not name.startswith("reward.reward_model.")}
+    for name in sorted(unset):
+        yield f"{name} is not set; set it."
+
+
+def late_failures(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    """What the trainer would stumble over, each in one sentence."""
+    yield from _numbers(config)
+    yield from _group_size(config, erpo)
+    yield from _resume(config, erpo)
+    yield from _reward(config, erpo)
+    yield from _sampler(config)
+    yield from _mode(config)
+    actor = config.actor_rollout_ref.actor
+    if OmegaConf.select(actor, "checkpoint.async_save", default=False) and actor.strategy != "megatron":
+        yield (
+            f"actor_rollout_ref.actor.checkpoint.async_save is true, but verl's {actor.strategy} engine saves at once "
+            "and then never names the step as the latest; set it to false."
+        )
+
+
+def _numbers(config: DictConfig) -> Iterator[str]:
+    for name in (
+        "data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes",
+        "trainer.n_gpus_per_node", "trainer.total_epochs", "actor_rollout_ref.rollout.n",
+        "actor_rollout_ref.actor.ppo_mini_batch_size",
+    ):  # fmt: skip
+        value = OmegaConf.select(config, name)
+        if not _whole(value) or value < 1:
+            yield f"{name} is {value}; set a whole number above 0."
+    steps = config.trainer.total_training_steps
+    if steps is not None and (not _whole(steps) or steps < 1):
+        yield f"trainer.total_training_steps is {steps}; set a whole number above 0, or null for trainer.total_epochs."
+    temperature = config.actor_rollout_ref.rollout.temperature
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not temperature > 0:
+        yield f"actor_rollout_ref.rollout.temperature is {temperature}; set a number above 0."
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _group_size(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    reads_groups = erpo.ra.enable or erpo.groups.drop or erpo.schedule.attaches_temperatures
+    if config.actor_rollout_ref.rollout.n == 1 and reads_groups:
+        yield (
+            "actor_rollout_ref.rollout.n is 1, but a group of one response is never mixed, so that this method has "
+            "nothing to act on; set it to 2 or more, or method=grpo."
+        )
+
+
+def _resume(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    trainer = config.trainer
+    if trainer.resume_mode not in RESUME_MODES:
+        yield f"trainer.resume_mode is {trainer.resume_mode}; set one of {', '.join(RESUME_MODES)}."
+    folder: Path | None = None
+    if trainer.resume_mode == "resume_path":
+        path = trainer.resume_from_path
+        if not isinstance(path, str) or not re.search(r"(^|/)global_step_\d+$", path):
+            yield f"trainer.resume_from_path is {path}; name a folder global_step_N, without a slash at the end."
+            return
+        folder = Path(path)
+        if "://" not in path and not folder.is_dir():
+            yield f"trainer.resume_from_path is {path}, which does not exist; name a checkpoint's folder."
+    elif trainer.resume_mode == "auto":
+        latest = Path(trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
+        if latest.is_file():
+            folder = latest.parent / f"global_step_{latest.read_text().strip()}"
+    state = folder / "erpo" / STATE_FILE if folder is not None else None
+    if state is None or not state.is_file():
+        return
+    try:
+        saved = json.loads(state.read_text())["settings"]["name"]
+    except (ValueError, KeyError, TypeError):
+        yield f"{state} is damaged; choose another checkpoint."
+        return
+    if saved != erpo.schedule.name and not accepts(erpo.state.accept_changed, "erpo.schedule.name"):
+        yield (
+            f"{folder} was saved with erpo.schedule.name={saved}, this run has {erpo.schedule.name}; set the same "
+            "schedule, or another trainer.default_local_dir."
+        )
+
+
+def _reward(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
+    reward = config.reward
+    if reward.reward_model.enable and not reward.reward_model.enable_resource_pool:
+        yield (
+            "reward.reward_model shares the trainer's devices, so that rewards exist only after groups were observed; "
+            "set reward.reward_model.enable_resource_pool=true."
+        )
+    builtin = not reward.custom_reward_function.path and not reward.reward_model.enable
+    if erpo.ra.enable and builtin and erpo.ra.pseudo_reward >= _RIGHT_REWARD:
+        yield (
+            f"erpo.ra.pseudo_reward is {erpo.ra.pseudo_reward:g}, and a right answer's reward is {_RIGHT_REWARD:g}; "
+            "set it to the reward of a wrong answer."
+        )
+    where = "reward.reward_kwargs.overlong_buffer_cfg"
+    overlong = OmegaConf.select(config, where)
+    if not overlong or not overlong.get("enable", False):
+        return
+    length, limit = overlong.get("len"), OmegaConf.select(config, "reward.reward_kwargs.max_resp_len")
+    if not _whole(length) or length < 1:
+        yield f"{where}.len is {length}; set a number of tokens above 0, or {where}.enable=false."
+    elif not _whole(limit) or limit < length:
+        yield f"reward.reward_kwargs.max_resp_len is {limit}; set it to at least {where}.len, which is {length}."
+    penalty = overlong.get("penalty_factor")
+    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or penalty < 0:
+        yield f"{where}.penalty_factor is {penalty}; set 0 or a positive number."
+    elif erpo.ra.enable and builtin and _RIGHT_REWARD - penalty <= erpo.ra.pseudo_reward:
+        warnings.warn(
+            f"a right answer at the length limit gets the reward {_RIGHT_REWARD - penalty:g}, not above "
+            f"erpo.ra.pseudo_reward={erpo.ra.pseudo_reward:g}: RA skips groups with one; lower {where}.penalty_factor.",
+            stacklevel=2,
+        )
+
+
+def _sampler(config: DictConfig) -> Iterator[str]:
+    sampler = config.trainer.v1.sampler
+    custom = sampler.get("custom_sampler") or {}
+    if custom.get("path") and custom.get("name"):
+        yield from _custom_sampler(custom["path"], custom["name"])
+    if sampler.max_off_policy_strategy not in ("drop", "wait"):
+        yield f"trainer.v1.sampler.max_off_policy_strategy is {sampler.max_off_policy_strategy}; set drop or wait."
+
+
+def _custom_sampler(path: str, name: str) -> Iterator[str]:
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+    from verl.utils.import_utils import load_extern_type
+
+    where = "trainer.v1.sampler.custom_sampler"
+    try:
+        sampler = load_extern_type(path, name)
+    except Exception as error:
+        yield f"{where} cannot be loaded ({' '.join(str(error).split())}); mend its path or name."
+        return
+    if not (isinstance(sampler, type) and issubclass(sampler, ReplayBuffer)):
+        yield f"{where}.name is {name}, which is no subclass of verl's ReplayBuffer; derive it from that."
+        return
+    # Finished groups are observed in this hook of verl's buffer: a sample() that never comes there loses them.
+    own = next(cls.__dict__["sample"] for cls in sampler.__mro__ if "sample" in cls.__dict__)
+    called = getattr(getattr(own, "__code__", None), "co_names", ())
+    if not own.__module__.startswith("verl.") and not {"super", "_dapo_filtered_keys"} & set(called):
+        yield (
+            f"{where}.name is {name}, whose sample() never asks _dapo_filtered_keys, where groups are observed; call "
+            "super().sample() in it, or remove the setting."
+        )
+
+
+def _mode(config: DictConfig) -> Iterator[str]:
+    mode = config.trainer.v1.trainer_mode
+    if mode not in MODES:
+        yield f"trainer.v1.trainer_mode is {mode}; set one of {', '.join(MODES)}."
+    if mode != "separate_async":
+        return
+    rollout = config.actor_rollout_ref.rollout
+    batch, mini_batch = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    sync_step = config.trainer.v1.separate_async.parameter_sync_step
+    if batch != sync_step * mini_batch:
+        yield (
+            f"data.train_batch_size is {batch}, but separate_async needs parameter_sync_step * ppo_mini_batch_size = "
+            f"{sync_step} * {mini_batch}; change one of them."
+        )
+    for name in ("nnodes", "n_gpus_per_node"):
+        if not rollout.get(name):
+            yield f"actor_rollout_ref.rollout.{name} is {rollout.get(name)}; separate_async needs devices, set it."
+    if rollout.checkpoint_engine.backend == "naive":
+        yield (
+            "actor_rollout_ref.rollout.checkpoint_engine.backend is naive, which separate_async cannot use; "
+            "set it to nccl."
+        )
