@@ -19,7 +19,7 @@ class EvaluationError(ValueError):
     """Input or a setting that cannot be used; the message says what is wrong and what to change."""
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: OmegaConf would not merge settings into it
 class AccuracySettings:
     """When a response is correct; None takes the run's ``erpo.accuracy``, else its defaults.
 

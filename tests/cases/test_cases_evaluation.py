@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from erpo.arithmetic.model import build_model, build_tokenizer
@@ -28,6 +29,7 @@ from erpo.evaluation.config import (
     ResidualConfig,
     SamplingConfig,
     fill_from_run,
+    read_settings,
 )
 from erpo.evaluation.data import Problem, find_sets, load_problems
 from erpo.evaluation.residual import group_table
@@ -36,6 +38,7 @@ from erpo.evaluation.scorer import Scorer
 from erpo.evaluation.summary import write_summary
 from erpo.tracker import Outcome, is_correct
 from erpo.trainer.config import AccuracyConfig
+from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 ROW = {
     "data_source": "math_dapo",
@@ -112,6 +115,16 @@ def test_a_run_is_evaluated_as_it_was_trained(tmp_path, run, own, expected):
         OmegaConf.save(OmegaConf.create(run), tmp_path / "config.yaml")
     filled = fill_from_run(EvalConfig(model="m", sets=["s"], **own), tmp_path if run is not None else None)
     assert {name: getattr(filled, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "data"), [("eval", EvalConfig, "sets"), ("residual_share", ResidualConfig, "data")]
+)
+def test_the_command_line_s_settings_are_read(name, kind, data):
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = compose(name, overrides=["model=m", f"{data}=x", "accuracy.threshold=1", "reward_timeout=5"])
+    settings = read_settings(kind, config)
+    assert settings.accuracy == AccuracySettings(None, 1.0, None) and settings.reward_timeout == 5.0
 
 
 def test_residual_share_samples_as_the_run_trained(tmp_path):
