@@ -17,6 +17,15 @@ from erpo.trainer.identity import accepts
 
 MODES = ("sync", "colocate_async", "separate_async")
 RESUME_MODES = ("auto", "disable", "resume_path")
+# Methods of verl's replay buffer in which groups are observed, settled and counted.
+_BUFFER_HOOKS = {
+    "sample",
+    "_dapo_filtered_keys",
+    "_evict_terminal_groups",
+    "_clear_groups",
+    "_materialize_batch",
+    "_wait_for_next_poll",
+}
 # What every built-in scorer of verl gives a right answer.
 _RIGHT_REWARD = 1.0
 
@@ -167,14 +176,15 @@ def _custom_sampler(path: str, name: str) -> Iterator[str]:
     if not (isinstance(sampler, type) and issubclass(sampler, ReplayBuffer)):
         yield f"{where}.name is {name}, which is no subclass of verl's ReplayBuffer; derive it from that."
         return
-    # Finished groups are observed in this hook of verl's buffer: a sample() that never comes there loses them.
-    own = next(cls.__dict__["sample"] for cls in sampler.__mro__ if "sample" in cls.__dict__)
-    called = getattr(getattr(own, "__code__", None), "co_names", ())
-    if not own.__module__.startswith("verl.") and not {"super", "_dapo_filtered_keys"} & set(called):
-        yield (
-            f"{where}.name is {name}, whose sample() never asks _dapo_filtered_keys, where groups are observed; call "
-            "super().sample() in it, or remove the setting."
-        )
+    for base in sampler.__mro__[: sampler.__mro__.index(ReplayBuffer)]:
+        if base.__module__.startswith("verl."):
+            continue
+        for method in _BUFFER_HOOKS & vars(base).keys():
+            called = getattr(getattr(vars(base)[method], "__code__", None), "co_names", ())
+            # Ours takes the place of this one: its answer would never be asked for.
+            if method == "_dapo_filtered_keys" or "super" not in called:
+                advice = f"call super().{method}() in it" if method != "_dapo_filtered_keys" else "leave it out"
+                yield f"{where}.name is {name}, which replaces {method}(), where groups are observed; {advice}."
 
 
 def _mode(config: DictConfig) -> Iterator[str]:

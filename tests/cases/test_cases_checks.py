@@ -196,7 +196,19 @@ def test_a_checkpoint_of_another_schedule_is_refused(build, tmp_path):
     [
         pytest.param("class S: pass", "no subclass of verl's ReplayBuffer", id="sampler-of-its-own-kind"),
         pytest.param(
-            "class S(ReplayBuffer):\n  def sample(self): return None", "never asks", id="sampler-without-hook"
+            "class S(ReplayBuffer):\n  def sample(self): return None",
+            r"call super\(\).sample\(\)",
+            id="sampler-without-hook",
+        ),
+        pytest.param(
+            "class S(ReplayBuffer):\n  def _clear_groups(self, p, u): return None",
+            r"replaces _clear_groups\(\)",
+            id="sampler-that-keeps-what-it-drops",
+        ),
+        pytest.param(
+            "class S(ReplayBuffer):\n  def _dapo_filtered_keys(self, p): return super()._dapo_filtered_keys(p)",
+            "leave it out",
+            id="sampler-with-a-filter-of-its-own",
         ),
         pytest.param(
             "class S(ReplayBuffer):\n  def sample(self): return super().sample()", None, id="sampler-that-asks"

@@ -54,5 +54,5 @@ def test_a_checkpoint_brings_back_no_orphans(queue, tmp_path, trained_only, left
     assert set(tq.kv_list("train").get("train", {})) == left
     if left:
         data = tq.kv_batch_get(keys=["b_0_0"], partition_id="train", select_fields=["responses"])
-        assert data["responses"].tolist() == [[4, 5]]
+        assert [row.tolist() for row in data["responses"].unbind()] == [[4, 5]]
         tq.kv_clear(keys=sorted(left), partition_id="train")
