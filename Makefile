@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all test-fast lint format bench compare clean
+.PHONY: help setup quickstart test test-all test-fast lint format bench compare gpu-lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part learning_rates
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part smaller_steps
 	@$(BIN)/python -m benchmarks.comparison results runs/comparison --out docs/results
+
+gpu-lock: $(STAMP) ## Resolve the GPU stack again, for each Python (requirements/gpu-py*.lock)
+	@for python in 3.10 3.11 3.12; do \
+		$(BIN)/uv pip compile pyproject.toml --extra gpu --extra report --python-version $$python --no-annotate \
+			--custom-compile-command "make gpu-lock" --quiet --output-file requirements/gpu-py$$python.lock || exit 1; \
+	done
 
 clean: ## Remove .venv (runs and caches stay)
 	rm -rf $(VENV)

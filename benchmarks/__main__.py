@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import driver, log_probs, overhead, startup, tracker
+from benchmarks import bf16, driver, log_probs, overhead, startup, tracker
 
 BENCHMARKS = {
     "tracker": tracker.measure,
     "log_probs": log_probs.measure,
     "startup": startup.measure,
+    "bf16": bf16.measure,
     "driver": driver.measure,
     "overhead": overhead.measure,
 }

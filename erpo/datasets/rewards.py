@@ -88,7 +88,7 @@ class RewardReport:
         return not self.rejected and not self.fooled
 
 
-def check_rewards(path: str | Path) -> RewardReport:
+def check_rewards(path: str | Path, limit: int | None = None) -> RewardReport:
     """Score the gold answer, and a wrong one, of every row of a prepared file.
 
     The response is a short text that ends as the row's template demands; where the row does not name it, as its prompt
@@ -96,6 +96,7 @@ def check_rewards(path: str | Path) -> RewardReport:
 
     Args:
         path: A Parquet file that `prepare` wrote, or another one in verl's row schema.
+        limit: Rows to score, from the first on; all if None.
 
     Raises:
         DataError: The file is not there or not such a file, verl has no scorer for its data source, or a scorer fails.
@@ -103,7 +104,7 @@ def check_rewards(path: str | Path) -> RewardReport:
     rows = read_rows(path)
     sources = dict.fromkeys(row["data_source"] for row in rows)
     report = RewardReport(path=Path(path), data_source=", ".join(sources))
-    for row in tqdm(rows, desc=Path(path).name, unit=" rows"):
+    for row in tqdm(rows[:limit], desc=Path(path).name, unit=" rows", disable=limit is not None):
         ending, gold = ENDINGS[_form(row)], str(row["reward_model"]["ground_truth"])
         right = score(row, row["data_source"], ending, gold)
         wrong = score(row, row["data_source"], ending, wrong_answer(gold))

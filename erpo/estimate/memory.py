@@ -13,8 +13,10 @@ gathered parameters    bf16: embedding, head, the layer at work and the one fetc
 gradients on the way   bf16 and the fp32 buffer of the reduction, of the head and of one layer
 checkpoints            layers x tokens x hidden in bf16: what gradient checkpointing keeps
 one layer              everything that the layer that is recomputed saves for its backward pass
-logits                 tokens x vocabulary in bf16: 3 copies in training (logits, logits / T, gradient), 4 for log-probs
-                       (logits, logits / T and the two of the entropy), as if nothing were fused
+logits                 tokens x vocabulary in bf16. Our engine: one copy, which the gradient overwrites, and 0.4 GiB for
+                       the rows at work. verl's: logits and gradient in training, logits and two of the entropy for
+                       log-probs, one more of each at T other than 1; without flash-attn, whose log-softmax is fused,
+                       also a float32 log-softmax that is kept for the backward pass
 =====================  ==========================================================================================
 
 With ``offload_policy`` parameters, gradients and Adam live in the host's memory.
@@ -26,7 +28,8 @@ from erpo.estimate.model import ModelShape
 from erpo.estimate.settings import GIB, Assumptions, Hardware, RunSettings
 
 _BF16, _FP32 = 2, 4
-_TRAINING_COPIES, _LOG_PROB_COPIES = 3, 4
+# Rows that our engine has in float32 at a time, and what is computed from them.
+_PIECES = 0.4 * GIB
 
 Parts = dict[str, float]
 
@@ -121,7 +124,7 @@ def _training(shape: ModelShape, settings: RunSettings, assumptions: Assumptions
         "checkpoints": _BF16 * shape.layers * settings.train_tokens * shape.hidden,
         # The gradients of the MLP's three products and of the residual stream live beside what was saved.
         "one layer": settings.train_tokens * (saved_by_layer(shape) + 6 * shape.intermediate + 4 * shape.hidden),
-        "logits": _TRAINING_COPIES * _BF16 * settings.train_tokens * shape.vocab,
+        "logits": _logits(shape, settings, settings.train_tokens, copies=2, kept=0 if settings.flash else _FP32),
         "reserve": reserve,
     }
     adam = {
@@ -136,7 +139,23 @@ def _training(shape: ModelShape, settings: RunSettings, assumptions: Assumptions
         "Adam": 0.0 if settings.offload else 8 * on_gpu,
         "gathered parameters": gathered,
         "one layer": _BF16 * settings.infer_tokens * (4 * shape.hidden + 3 * shape.intermediate),
-        "logits": _LOG_PROB_COPIES * _BF16 * settings.infer_tokens * shape.vocab,
+        "logits": _logits(shape, settings, settings.infer_tokens, copies=3, kept=0),
         "reserve": reserve,
     }
     return {"update": update, "Adam's step": adam, "log-probs": log_probs}
+
+
+def _logits(shape: ModelShape, settings: RunSettings, tokens: int, *, copies: int, kept: int) -> float:
+    """Bytes of the logits and of what is computed from them.
+
+    Args:
+        shape: The model.
+        settings: The run.
+        tokens: Tokens of a micro-batch.
+        copies: Copies in bf16 that verl's engine holds at T = 1.
+        kept: Bytes per logit that verl keeps for the backward pass.
+    """
+    if settings.own_log_probs:
+        return _BF16 * tokens * shape.vocab + _PIECES
+    copies += not settings.unit_temperature
+    return float((_BF16 * copies + kept) * tokens * shape.vocab)

@@ -10,6 +10,24 @@ from erpo.estimate.settings import EstimateError
 
 # The config.json of the base models, as published by Qwen.
 _QWEN2_5: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen2.5-0.5B": {
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    "Qwen/Qwen2.5-1.5B": {
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
     "Qwen/Qwen2.5-3B": {
         "hidden_size": 2048,
         "intermediate_size": 11008,
@@ -88,7 +106,7 @@ class ModelShape:
         """Read the shape of a model.
 
         Args:
-            path: Folder with a ``config.json``, or the hub name of a Qwen2.5 base model whose shape is known here.
+            path: Folder with a ``config.json``, or the hub name of a Qwen2.5 model whose shape is known here.
 
         Raises:
             EstimateError: Neither of them, or no dense decoder-only model.
@@ -97,8 +115,10 @@ class ModelShape:
 
         if (Path(path) / "config.json").is_file():
             return cls.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
-        if path in _QWEN2_5:
-            return cls.from_config(Qwen2Config(**_QWEN2_5[path]))
+        # The instruction-tuned models have the shapes of their bases.
+        base = path.removesuffix("-Instruct")
+        if base in _QWEN2_5:
+            return cls.from_config(Qwen2Config(**_QWEN2_5[base]))
         raise EstimateError(
             f"the shape of {path} is not known here; set actor_rollout_ref.model.path to a folder with config.json, "
             f"or to one of {', '.join(_QWEN2_5)}"

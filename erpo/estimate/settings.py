@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 GIB = 2**30
 
 # Problems in the validation sets that were not prepared yet, by file name.
-_KNOWN_SETS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}
+_KNOWN_SETS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "gsm8k_test": 1319}
+_ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 
 
 class EstimateError(ValueError):
@@ -37,8 +38,10 @@ class Hardware:
     bandwidth: float
 
 
-# NVIDIA's data sheets (SXM boards, without sparsity). Memory: what CUDA reports as total is a little below the name.
+# NVIDIA's data sheets (SXM boards, and one of GeForce; without sparsity). Memory: what CUDA reports is a little less than
+# the name says.
 CARDS = {
+    "rtx4090-24gb": (23.5 * GIB, 165e12, 1.008e12),
     "a100-80gb": (79 * GIB, 312e12, 2.039e12),
     "h100-80gb": (79 * GIB, 989e12, 3.35e12),
     "h200-141gb": (139 * GIB, 989e12, 4.8e12),
@@ -108,6 +111,9 @@ class RunSettings:
     offload: bool  # fsdp_config.param_offload and .optimizer_offload
     offload_policy: bool
     steps: int
+    own_log_probs: bool  # erpo.trainer.engine in model.external_lib
+    unit_temperature: bool  # rollout.temperature is 1
+    flash: bool  # flash-attn, with which verl also takes a fused log-softmax
     test_freq: int
     validation_responses: int
 
@@ -138,6 +144,9 @@ class RunSettings:
             offload=actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload,
             offload_policy=actor.fsdp_config.offload_policy,
             steps=config.trainer.total_training_steps,
+            own_log_probs="erpo.trainer.engine" in str(config.actor_rollout_ref.model.get("external_lib")),
+            unit_temperature=float(rollout.temperature) == 1.0,
+            flash=OmegaConf.select(config, _ATTENTION, default=None) in (None, "flash_attention_2"),
             test_freq=config.trainer.test_freq,
             validation_responses=_validation_problems(config) * rollout.val_kwargs.n,
         )

@@ -55,7 +55,7 @@ def check_settings(config: DictConfig) -> ErpoConfig:
 
 
 def check_data_files(config: DictConfig) -> None:
-    """Check that the data files and the model of a run exist, where they are files of this machine.
+    """Check that the data files of a run exist, where they are files of this machine.
 
     Raises:
         ConfigError: A file is missing, or of a kind that verl does not read.
@@ -71,10 +71,6 @@ def check_data_files(config: DictConfig) -> None:
                 raise ConfigError(
                     f"data.{setting} names {file}; verl reads .parquet, .json and .jsonl, name one of them."
                 )
-    model = str(config.actor_rollout_ref.model.path)
-    # Anything else may be a name on the hub.
-    if model.startswith(("/", "~", ".")) and not Path(model).expanduser().exists():
-        raise ConfigError(f"actor_rollout_ref.model.path names {model}, which does not exist; name another folder.")
 
 
 def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
@@ -87,8 +83,23 @@ def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         yield from _temperature_problems(config, erpo)
         yield from _sampling_problems(config)
         yield from _engine_problems(config)
-    elif erpo.train_temperature == "base":
-        yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name or remove it."
+    else:
+        if erpo.train_temperature == "base":
+            yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name or remove it."
+        _warn_of_verls_division(config)
+
+
+def _warn_of_verls_division(config: DictConfig) -> None:
+    """Methods without temperatures per prompt train with verl's own engine."""
+    temperature = float(config.actor_rollout_ref.rollout.temperature)
+    dtype = OmegaConf.select(config, "actor_rollout_ref.actor.fsdp_config.dtype")
+    if temperature != 1.0 and dtype != "float32":
+        warnings.warn(
+            f"actor_rollout_ref.rollout.temperature is {temperature:g}, by which verl divides bf16 logits in bf16, so "
+            "that training log-probs differ from the rollout's; to divide in float32, leave it at 1 and set "
+            f"method=grpo_hot erpo.schedule.constant.temperature={temperature:g}.",
+            stacklevel=3,
+        )
 
 
 def _trainer_problems(config: DictConfig) -> Iterator[str]:

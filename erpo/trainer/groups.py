@@ -27,7 +27,6 @@ class Group:
         expected: Responses asked for (n).
         accuracies: Accuracy of each response, (n,); None for one that the reward function could not score.
         correct: Responses that are correct.
-        rewards: Reward of each response, (n,).
         lengths: Tokens that the model generated for each response, (n,), in all its turns.
         truncated: Responses cut at the length limit.
         outcome: Kind of the group; INCOMPLETE if a response is missing or was not scored.
@@ -47,7 +46,6 @@ class Group:
     expected: int
     accuracies: list[float | None]
     correct: int
-    rewards: list[float]
     lengths: list[int]
     truncated: int
     outcome: Outcome
@@ -151,7 +149,6 @@ def _group(
         expected=n,
         accuracies=accuracies,
         correct=sum(accuracy.is_correct(value) for value in scored),
-        rewards=[response["reward"] for response in responses],
         lengths=[response["generated"] for response in responses],
         truncated=sum(response["truncated"] for response in responses),
         outcome=classify(scored, n, threshold=accuracy.threshold, tolerance=accuracy.tolerance, prompt=key.hex()),

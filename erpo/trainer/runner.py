@@ -5,12 +5,15 @@
 from pathlib import Path
 from typing import Any
 
+import ray
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer import main_ppo
 
+from erpo.environment.resources import cluster_problem
 from erpo.runs import settings
 from erpo.runs.lock import locked
 from erpo.runs.superseded import new_superseded
+from erpo.trainer.config import ConfigError
 from erpo.trainer.folders import checkpoint_to_resume, log_folder, validates_only
 from erpo.trainer.identity import check_identity, fingerprint, to_file
 
@@ -35,6 +38,10 @@ class ErpoTaskRunner(_TaskRunnerV1):
         # verl prints all of its settings, some 600 lines; the run's folder holds them.
         main_ppo.pprint = lambda *args, **kwargs: None
 
+        # A cluster that the run joined; on one of its own the driver has looked.
+        problem = cluster_problem(config, ray.cluster_resources())
+        if problem is not None:
+            raise ConfigError(problem)
         folder = log_folder(config)
         # Beside the driver's lock: its process can be gone while this one still writes.
         with locked(folder, "trainer.lock", patience=_PATIENCE):

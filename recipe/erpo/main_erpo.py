@@ -47,6 +47,8 @@ def train(config: DictConfig) -> int | None:
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
+    from erpo.environment.attention import choose_attention
+    from erpo.environment.examination import start_problem
     from erpo.runs import stop
     from erpo.runs.lock import locked
     from erpo.runs.summary import print_summary
@@ -68,6 +70,12 @@ def train(config: DictConfig) -> int | None:
         except (ValueError, OSError, RuntimeError) as error:
             raise ConfigError(f"arithmetic: {error}") from error
     check_data_files(config)
+    problem = start_problem(config)
+    if problem is not None:
+        raise ConfigError(problem)
+    chosen = choose_attention(config)
+    if chosen is not None:
+        print(chosen)
     if not validates_only(config):
         check_identity(config, run_folder, checkpoint_to_resume(config))
     logs = log_folder(config)

@@ -39,8 +39,10 @@ def shape():
 
 @pytest.mark.parametrize(
     ("name", "parameters", "embedding"),
-    # The models' own cards: 3.09 B, 7.61 B and 32.5 B (31.0 B without embeddings) parameters.
+    # The models' own cards: 0.49 B, 1.54 B, 3.09 B, 7.61 B and 32.5 B (31.0 B without embeddings) parameters.
     [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768, 151936 * 896),
+        ("Qwen/Qwen2.5-1.5B", 1_543_714_304, 151936 * 1536),
         ("Qwen/Qwen2.5-3B", 3_085_938_688, 151936 * 2048),
         ("Qwen/Qwen2.5-7B", 7_615_616_512, 152064 * 3584),
         ("Qwen/Qwen2.5-32B", 32_763_876_352, 152064 * 5120),
@@ -49,7 +51,7 @@ def shape():
 def test_known_models_have_their_published_size(shape, name, parameters, embedding):
     found = shape(name)
     assert (found.parameters, found.embedding) == (parameters, embedding)
-    assert found.tied == (name == "Qwen/Qwen2.5-3B")
+    assert found.tied == (parameters < 4e9)
     inside = found.vocabulary_parameters + found.layers * found.layer_parameters
     assert inside == pytest.approx(parameters)
 
@@ -113,11 +115,28 @@ def test_training_state_is_sixteen_bytes_for_each_parameter_over_all_gpus(compos
     memory = estimate_memory(found, settings, estimate.machine("8xh100-80gb"), Assumptions())
     update = memory.training["update"]
     assert update["parameters"] + update["gradients"] + update["Adam"] == 16 * found.parameters / 8
-    assert update["logits"] == 3 * 2 * 20480 * 152064
     assert memory.rollout["parameters and Adam"] == 12 * found.parameters / 8
     # Keys and values, bf16, 28 layers, 4 heads of 128 over 2 GPUs.
     assert memory.cache_per_token == 2 * 2 * 28 * 2 * 128
     assert memory.host == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "training", "log_probs"),
+    [
+        ("grpo", [], 4, 6),
+        ("grpo", ["actor_rollout_ref.rollout.temperature=1.2"], 6, 8),
+        ("grpo", ["+actor_rollout_ref.model.override_config.attn_implementation=sdpa"], 8, 6),
+        ("erpo", [], 2, 2),
+        ("erpo", ["+actor_rollout_ref.model.override_config.attn_implementation=sdpa"], 2, 2),
+    ],
+)
+def test_bytes_of_the_logits(composed, shape, method, overrides, training, log_probs):
+    settings = run_settings(composed, "qwen2_5_7b", f"method={method}", *overrides)
+    memory = estimate_memory(shape("Qwen/Qwen2.5-7B"), settings, estimate.machine("8xh100-80gb"), Assumptions())
+    for part, tokens, size in (("update", 20480, training), ("log-probs", settings.infer_tokens, log_probs)):
+        pieces = 0.4 * GIB if method == "erpo" else 0
+        assert memory.training[part]["logits"] == size * tokens * 152064 + pieces
 
 
 @pytest.mark.parametrize(

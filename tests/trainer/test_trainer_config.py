@@ -163,9 +163,8 @@ def test_top_p_is_plain_grpos_own_business(cpu_config):
 def test_a_data_file_that_does_not_exist_is_named(cpu_config, tmp_path):
     present = tmp_path / "present.parquet"
     present.touch()
-    model = f"actor_rollout_ref.model.path={tmp_path}"
     check_data_files(
-        cpu_config("erpo", model, f"data.train_files={present}", f"data.val_files=[{present},hdfs://a/b.parquet]")
+        cpu_config("erpo", f"data.train_files={present}", f"data.val_files=[{present},hdfs://a/b.parquet]")
     )
     with pytest.raises(ConfigError, match=r"data\.val_files names absent\.parquet, which does not exist; name an"):
         check_data_files(cpu_config("erpo", f"data.train_files={present}", "data.val_files=[absent.parquet]"))

@@ -33,7 +33,6 @@ def group(name: str, temperature: float, accuracies: list[float]) -> Group:
         expected=len(accuracies),
         accuracies=accuracies,
         correct=correct,
-        rewards=accuracies,
         lengths=[3] * len(accuracies),
         truncated=0,
         outcome=Outcome.MIXED if 0 < correct < len(accuracies) else Outcome.ALL_CORRECT,

@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""Disagreement of rollout and training log-probs in bf16 by temperature, on SmolLM2-135M-Instruct.
+
+vLLM samples responses in bf16 at each temperature, half of which bf16 does not hold. The training side computes their
+logits by a forward pass in bf16, and their log-probs in three ways: ours at T, ours at T rounded to bf16 (the control:
+what rounding T alone does), and verl's, which divides the bf16 logits in bf16. Beside each stands the entropy of the
+tokens: the hotter, the less certain they are, and the more equal noise in the logits shows.
+
+``python -m benchmarks run --only bf16 --out FILE.json``; ``python -m benchmarks.bf16 FILE.json`` prints it as a table.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TEMPERATURES = (1.0, 1.05, 1.1, 1.1015625, 1.2, 1.203125, 1.3, 1.3046875, 1.5, 2.0)
+PROMPTS = 24
+RESPONSE_LENGTH = 48
+SEED = 0
+_TOPICS = ("bread", "rivers", "bridges", "winter", "clocks", "maps", "forests", "ships")
+_TASKS = ("Explain {} in three sentences.", "Why do people like {}?", "Write a short story about {}.")
+
+
+def measure() -> dict[str, Any]:
+    """Rows by temperature, and the settings that they are of."""
+    from erpo.smollm2.weights import write_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder) / "model")
+        responses = _sample(str(model))
+        rows = _compare(str(model), responses)
+    return {"prompts": PROMPTS, "response_length": RESPONSE_LENGTH, "rows": rows}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The rows as a Markdown table."""
+    lines = [
+        "| T | tokens | entropy, nats | ours at T | ours at T in bf16 | verl's division in bf16 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        figures = " | ".join(f"{row[name]:.2e}" for name in ("ours", "rounded", "verl"))
+        lines.append(f"| {row['temperature']:g} | {row['tokens']} | {row['entropy']:.2f} | {figures} |")
+    return "\n".join(lines)
+
+
+class _Response(NamedTuple):
+    prompt: list[int]
+    tokens: list[int]
+    log_probs: list[float]
+
+
+def _sample(model: str) -> dict[float, list[_Response]]:
+    """Responses by temperature, with the rollout's log-probs."""
+    from erpo.evaluation.sampler import prepare_process
+
+    prepare_process()
+    from transformers import AutoTokenizer
+    from vllm import LLM, SamplingParams
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": task.format(topic)}], add_generation_prompt=True, return_dict=False
+        )
+        for task in _TASKS
+        for topic in _TOPICS
+    ][:PROMPTS]
+    engine = LLM(
+        model=model,
+        dtype="bfloat16",
+        enforce_eager=True,
+        max_model_len=256,
+        seed=SEED,
+        logprobs_mode="processed_logprobs",
+        enable_prefix_caching=False,
+        enable_chunked_prefill=False,
+        max_num_batched_tokens=4096,
+    )
+    found: dict[float, list[_Response]] = {}
+    for temperature in TEMPERATURES:
+        params = SamplingParams(
+            temperature=temperature, max_tokens=RESPONSE_LENGTH, logprobs=0, seed=SEED, ignore_eos=True
+        )
+        outputs = engine.generate([{"prompt_token_ids": tokens} for tokens in prompts], params, use_tqdm=False)
+        found[temperature] = []
+        for prompt, output in zip(prompts, outputs, strict=True):
+            sampled = output.outputs[0]
+            log_probs = [
+                by_token[token].logprob for token, by_token in zip(sampled.token_ids, sampled.logprobs, strict=True)
+            ]
+            found[temperature].append(_Response(prompt, list(sampled.token_ids), log_probs))
+    return found
+
+
+def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[str, float]]:
+    """Mean absolute difference to the rollout's log-probs over all response tokens, by temperature and way."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from verl.utils.torch_functional import logprobs_from_logits
+    from verl.workers.engine.fsdp.transformer_impl import _scale_logits_by_temperature
+
+    from erpo.trainer.log_probs import token_log_probs
+
+    actor = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    rows = []
+    for temperature, group in responses.items():
+        sums = dict.fromkeys(("entropy", "ours", "rounded", "verl"), 0.0)
+        tokens = sum(len(response.tokens) for response in group)
+        for response in group:
+            # As verl's FSDP engine trains: float32 weights, computation in bf16.
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = actor(torch.tensor([response.prompt + response.tokens])).logits
+            logits = logits[0, len(response.prompt) - 1 : -1]
+            labels = torch.tensor(response.tokens)
+            sampled_at = torch.full((len(response.tokens),), temperature)
+            scaled = _scale_logits_by_temperature(
+                logits.clone(), sampled_at.unsqueeze(-1), is_unit_temperature=temperature == 1.0
+            )
+            width = logits.shape[-1]
+            ours, entropy = token_log_probs(logits, labels, sampled_at, vocabulary=width)
+            assert entropy is not None
+            rounded, _ = token_log_probs(logits, labels, sampled_at.bfloat16(), vocabulary=width, entropy=False)
+            of_rollout = torch.tensor(response.log_probs)
+            sums["entropy"] += float(entropy.sum())
+            for name, values in (("ours", ours), ("rounded", rounded), ("verl", logprobs_from_logits(scaled, labels))):
+                sums[name] += float((values.float() - of_rollout).abs().sum())
+        rows.append(
+            {"temperature": temperature, "tokens": tokens, **{name: total / tokens for name, total in sums.items()}}
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    print(table(json.loads(Path(sys.argv[1]).read_text())["bf16"]))

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""All checks of a machine, and those that are fast enough for every start of a run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from erpo.environment.attention import attention_finding
+from erpo.environment.data import data_findings
+from erpo.environment.finding import Finding, Level
+from erpo.environment.machine import Gpu, disk_findings, gpu_findings, gpus, memory_finding, shared_memory_finding
+from erpo.environment.model import model_finding, tokenizer_finding
+from erpo.environment.packages import package_findings
+from erpo.environment.resources import joins, own_resources, resources_findings
+
+
+def examine_machine() -> Iterator[Finding]:
+    """What is here, without a run."""
+    listed = gpus()
+    yield from package_findings(on_cpu=not listed)
+    if listed:
+        yield from gpu_findings(listed)
+    else:
+        yield Finding("GPU", Level.WARNING, "none: only the CPU platform works", "experiment=cpu_arithmetic needs none")
+    yield from _host(Path("runs"), None, None)
+
+
+def examine_run(config: DictConfig) -> Iterator[Finding]:
+    """What is here against what a run needs.
+
+    Args:
+        config: The composed settings.
+    """
+    from erpo.trainer.checks import check_settings
+    from erpo.trainer.config import ConfigError
+
+    on_cpu = config.trainer.device == "cpu"
+    listed = [] if on_cpu else gpus()
+    yield from package_findings(on_cpu)
+    if config.trainer.device == "cuda":
+        yield from gpu_findings(listed)
+    try:
+        check_settings(config)
+        yield Finding("settings", Level.OK, "accepted")
+    except ConfigError as error:
+        yield Finding("settings", Level.ERROR, str(error), "change it")
+    path = str(OmegaConf.select(config, "actor_rollout_ref.model.path", default=""))
+    made_here = "arithmetic" in config and not Path(path).exists()
+    if made_here:
+        yield Finding("model", Level.OK, f"{path} is made by the run's first start")
+    else:
+        model = model_finding(path)
+        yield model
+        if model.level is Level.OK:
+            yield tokenizer_finding(path)
+        yield from data_findings(config)
+    yield attention_finding(config)
+    address = joins(config)
+    if address is None:
+        yield Finding("Ray", Level.OK, "the run starts its own")
+        yield from resources_findings(config, own_resources(config, len(listed)), "this machine")
+    else:
+        yield _joined(config, address)
+    memory, checkpoint = _estimate(config, listed)
+    yield memory
+    yield from _host(Path(config.trainer.default_local_dir), checkpoint, config.trainer.max_actor_ckpt_to_keep)
+
+
+def start_problem(config: DictConfig) -> str | None:
+    """What would stop a run late, and is found in seconds; None where nothing is.
+
+    Args:
+        config: The composed settings.
+    """
+    return next((finding.sentence() for finding in _at_start(config) if finding.level is Level.ERROR), None)
+
+
+def _at_start(config: DictConfig) -> Iterator[Finding]:
+    yield attention_finding(config)
+    yield model_finding(str(config.actor_rollout_ref.model.path))
+    address = joins(config)
+    if address is None:
+        listed = gpus() if config.trainer.device == "cuda" else []
+        if config.trainer.device in ("cuda", "cpu"):
+            yield from resources_findings(config, own_resources(config, len(listed)), "this machine")
+    else:
+        yield _joined(config, address)
+
+
+def _joined(config: DictConfig, address: str) -> Finding:
+    named = [name for name in ("num_cpus", "num_gpus") if config.ray_kwargs.ray_init.get(name) is not None]
+    if named:
+        return Finding(
+            "Ray",
+            Level.ERROR,
+            f"a cluster runs at {address}, whose {' and '.join(named)} a run cannot set",
+            f"stop it (ray stop), set +ray_kwargs.ray_init.address=local, or set {named[0]} to null",
+        )
+    return Finding(
+        "Ray", Level.OK, f"the run joins the cluster at {address}; its CPUs and GPUs are checked at the start"
+    )
+
+
+def _host(run_folder: Path, checkpoint: float | None, kept: int | None) -> Iterator[Finding]:
+    yield memory_finding()
+    yield shared_memory_finding()
+    yield from disk_findings(run_folder, checkpoint, kept)
+
+
+def _estimate(config: DictConfig, listed: list[Gpu]) -> tuple[Finding, float | None]:
+    """Memory of a GPU as the run takes it by our calculation, and bytes of a checkpoint."""
+    from erpo.estimate import EstimateError, Hardware, ModelShape, RunSettings
+    from erpo.estimate.memory import estimate_memory
+    from erpo.estimate.settings import GIB, Assumptions
+
+    check = "GPU memory"
+    if config.trainer.device == "cpu":
+        return Finding(check, Level.SKIPPED, "the run takes none"), None
+    try:
+        settings = RunSettings.from_config(config)
+        shape = ModelShape.of(config.actor_rollout_ref.model.path)
+        least = min((gpu.memory for gpu in listed), default=0.0)
+        hardware = Hardware("this machine", settings.gpus, least, 1.0, 1.0)
+        memory = estimate_memory(shape, settings, hardware, Assumptions())
+    except EstimateError as error:
+        return Finding(check, Level.SKIPPED, f"not estimated: {error}"), None
+    if not listed:
+        return Finding(
+            check, Level.SKIPPED, f"training takes {memory.training_peak / GIB:.0f} GiB a GPU"
+        ), memory.checkpoint
+    found = (
+        f"training takes {memory.training_peak / GIB:.0f} GiB, generation {memory.rollout_peak / GIB:.0f} GiB "
+        f"of {least / GIB:.0f} GiB, calculated"
+    )
+    if memory.fits(hardware, settings):
+        return Finding(check, Level.OK, found), memory.checkpoint
+    mend = "python -m recipe.erpo.estimate with these settings and --machine names what to add"
+    return Finding(check, Level.WARNING, found, mend), memory.checkpoint

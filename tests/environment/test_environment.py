@@ -1,0 +1,356 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""The environment check: what is here against what a run needs, found before anything starts."""
+
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from transfer_queue.controller import TransferQueueController
+from transfer_queue.storage.simple_storage import SimpleStorageUnit
+from verl.single_controller.ray.base import ResourcePoolManager
+
+from erpo.arithmetic.model import build_tokenizer
+from erpo.environment import Level
+from erpo.environment.attention import SETTING, attention_finding, choose_attention
+from erpo.environment.data import data_findings
+from erpo.environment.examination import examine_run, start_problem
+from erpo.environment.machine import disk_findings, gpus
+from erpo.environment.model import model_finding, tokenizer_finding
+from erpo.environment.packages import TESTED, package_findings
+from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs
+from recipe.erpo.main_erpo import CONFIG_FOLDER
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def experiments():
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        return {
+            name: OmegaConf.to_container(compose("erpo_trainer", overrides=[f"experiment={name}", "method=erpo"]))
+            for name in ("cpu_arithmetic", "qwen2_5_7b")
+        }
+
+
+@pytest.fixture
+def build(experiments):
+    def merged(name, *settings):
+        config = OmegaConf.merge(OmegaConf.create(experiments[name]), OmegaConf.from_dotlist(list(settings)))
+        config.trainer.default_local_dir = "runs/x"
+        return config
+
+    return merged
+
+
+# ---- Packages
+
+
+def test_tested_versions_are_those_that_are_installed_by_our_own_commands():
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements" / "cpu.lock").read_text(), re.MULTILINE))
+    locked = {name.lower(): version for name, version in locked.items()}
+    makefile = (ROOT / "Makefile").read_text()
+    for name, version in TESTED["cpu"].items():
+        assert locked.get(name.lower()) == version or f"{name}=={version}" in makefile, name
+    pinned = [line for line in importlib.metadata.requires("verl") or [] if 'extra == "vllm"' in line]
+    for name in ("torch", "vllm", "transformers"):
+        assert any(line.startswith(f"{name}=={TESTED['gpu'][name]};") for line in pinned), name
+
+
+def test_packages_of_the_cpu_platform_are_here_and_one_of_the_gpus_is_named_as_missing():
+    assert {finding.level for finding in package_findings(on_cpu=True)} == {Level.OK}
+    vllm = next(finding for finding in package_findings(on_cpu=False) if finding.check == "vllm")
+    assert (vllm.level, vllm.found, vllm.mend) == (Level.ERROR, "not installed", 'pip install -e ".[gpu]"')
+
+
+# ---- CPUs and GPUs
+
+
+def test_cpus_are_counted_as_verl_asks_for_them():
+    assert ResourcePoolManager.__dataclass_fields__["max_colocate_count"].default == CPUS_PER_GPU
+    for actor in (TransferQueueController, SimpleStorageUnit):
+        assert actor._default_options["num_cpus"] == 1
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings", "cpus", "gpus"),
+    [
+        pytest.param("cpu_arithmetic", [], 3 + 1 + 3, 1, id="laptop"),
+        pytest.param("qwen2_5_7b", [], 3 + 8 + 24, 8, id="node"),
+        pytest.param("qwen2_5_7b", ["trainer.nnodes=4"], 3 + 8 + 96, 32, id="nodes"),
+        pytest.param(
+            "qwen2_5_7b",
+            [
+                "reward.reward_model.enable=true",
+                "reward.reward_model.enable_resource_pool=true",
+                "reward.reward_model.nnodes=1",
+                "reward.reward_model.n_gpus_per_node=2",
+            ],
+            3 + 8 + 30,
+            10,
+            id="reward-model",
+        ),
+        pytest.param(
+            "qwen2_5_7b",
+            [
+                "trainer.v1.trainer_mode=separate_async",
+                "actor_rollout_ref.rollout.nnodes=1",
+                "actor_rollout_ref.rollout.n_gpus_per_node=4",
+            ],
+            3 + 8 + 36,
+            12,
+            id="rollout-of-its-own",
+        ),
+        pytest.param("qwen2_5_7b", ["transfer_queue.backend.storage_backend=MooncakeStore"], 27, 8, id="other-storage"),
+    ],
+)
+def test_needs(build, experiment, settings, cpus, gpus):
+    config = build(experiment, *settings)
+    found = needs(config)
+    assert (found.cpus, found.gpus) == (cpus, gpus)
+    assert cluster_problem(config, {"CPU": cpus, "GPU": gpus}) is None
+    assert f"has {cpus - 1}, the run's actors take {cpus}" in cluster_problem(config, {"CPU": cpus - 1.0, "GPU": gpus})
+    assert f"has {gpus - 1}, the run takes {gpus}" in cluster_problem(config, {"CPU": cpus, "GPU": gpus - 1})
+
+
+def test_gpus_are_those_of_the_driver(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus() == []
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559, 580.82.07'\necho 'NVIDIA A2, [N/A], 580.82.07'\n")
+    smi.chmod(0o755)
+    (found,) = gpus()
+    assert (found.name, found.driver, round(found.memory / 2**30)) == ("NVIDIA H100 80GB HBM3", "580.82.07", 80)
+    smi.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert gpus() == []
+
+
+def test_the_cluster_that_a_run_would_join(build, monkeypatch):
+    config = build("qwen2_5_7b")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # As Ray finds it: a cluster that `ray start` made, not one that a script started for itself.
+    assert joins(build("qwen2_5_7b", "ray_kwargs.ray_init.address=local")) is None
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert joins(config) == "10.0.0.1:6379"
+    problem = start_problem(
+        build("cpu_arithmetic", f"actor_rollout_ref.model.path={ROOT}", "ray_kwargs.ray_init.num_cpus=32")
+    )
+    assert problem is not None and "config.json" in problem
+    finding = next(f for f in examine_run(build("cpu_arithmetic")) if f.check == "Ray")
+    assert finding.level is Level.ERROR and "num_cpus and num_gpus" in finding.found
+
+
+# ---- Attention
+
+
+@pytest.fixture
+def flash(tmp_path, monkeypatch):
+    """A package flash_attn of this content, in the place of the real one."""
+
+    def install(content):
+        folder = tmp_path / "flash_attn"
+        folder.mkdir()
+        (folder / "__init__.py").write_text(content)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
+
+    yield install
+    sys.modules.pop("flash_attn", None)
+
+
+def test_attention_is_sdpa_where_flash_attn_cannot_be_imported(build):
+    config = build("qwen2_5_7b")
+    assert choose_attention(config) == "attention: sdpa, because flash-attn is not installed"
+    assert OmegaConf.select(config, SETTING) == "sdpa"
+    assert choose_attention(config) is None, "it is set now"
+
+
+def test_attention_is_verls_default_where_it_can_be_imported(build, flash):
+    flash("")
+    config = build("qwen2_5_7b")
+    assert choose_attention(config) == "attention: flash_attention_2"
+    assert OmegaConf.select(config, SETTING) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import flash_attn_2_cuda", "No module named 'flash_attn_2_cuda'"),
+        ("raise ImportError('undefined symbol: _ZN3c105ErrorC2')", "undefined symbol"),
+        ("raise OSError('libcudart.so.12: cannot open')", "libcudart"),
+    ],
+)
+def test_a_build_for_another_torch_is_not_taken(build, flash, content, reason):
+    flash(content)
+    config = build("qwen2_5_7b")
+    assert reason in choose_attention(config)
+    assert OmegaConf.select(config, SETTING) == "sdpa"
+    finding = attention_finding(build("qwen2_5_7b", f"{SETTING}=flash_attention_2"))
+    assert finding.level is Level.ERROR and reason in finding.found
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("qwen2_5_7b", [f"{SETTING}=eager"]),
+        ("qwen2_5_7b", ["actor_rollout_ref.actor.strategy=megatron"]),
+        ("qwen2_5_7b", ["trainer.device=npu"]),
+        ("cpu_arithmetic", []),
+    ],
+)
+def test_a_choice_of_the_users_own_stays(build, experiment, settings):
+    config = build(experiment, *settings)
+    before = OmegaConf.to_container(config)
+    assert choose_attention(config) is None
+    assert OmegaConf.to_container(config) == before
+    assert attention_finding(config).level is Level.OK
+
+
+# ---- Model and data
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    build_tokenizer().save_pretrained(folder)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "level", "found"),
+    [
+        pytest.param("models/Qwen/Qwen2.5-7B", Level.ERROR, "is no folder of this machine", id="relative"),
+        pytest.param("/models/Qwen2.5-7B", Level.ERROR, "is no folder of this machine", id="absolute"),
+        pytest.param("~/models/deepseek-llm-7b-chat", Level.ERROR, "is no folder", id="verls-default"),
+        pytest.param(str(ROOT), Level.ERROR, "has no config.json", id="folder-of-something-else"),
+        pytest.param("hdfs://models/x", Level.SKIPPED, "not looked at", id="remote"),
+        pytest.param("Qwen/Qwen2.5-0.5B", Level.ERROR, "cannot be reached", id="no-network"),
+    ],
+)
+def test_model(path, level, found, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    finding = model_finding(path)
+    assert (finding.level, found in finding.found) == (level, True), finding.found
+    assert "\n" not in finding.sentence()
+
+
+def test_model_without_network_by_choice(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in model_finding("Qwen/Qwen2.5-0.5B").found
+
+
+def test_tokenizer(tokenizer_folder, tmp_path):
+    assert model_finding(str(tokenizer_folder)).level is Level.OK
+    assert tokenizer_finding(str(tokenizer_folder)).level is Level.OK
+    assert tokenizer_finding(str(tmp_path)).level is Level.ERROR
+    bare = build_tokenizer()
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path / "bare")
+    assert "no chat template" in tokenizer_finding(str(tmp_path / "bare")).found
+
+
+def test_data(build, tmp_path):
+    import pandas as pd
+
+    row = {
+        "data_source": "openai/gsm8k",
+        "prompt": [{"role": "user", "content": "1+1=? Write the answer after ####."}],
+        "reward_model": {"style": "rule", "ground_truth": "2"},
+        "extra_info": {"index": 0},
+    }
+    pd.DataFrame([row]).to_parquet(tmp_path / "good.parquet")
+    pd.DataFrame([{**row, "data_source": "unheard-of"}]).to_parquet(tmp_path / "bad.parquet")
+    files = [f"data.train_files={tmp_path}/good.parquet", f"data.val_files={tmp_path}/bad.parquet"]
+    train, val = data_findings(build("qwen2_5_7b", *files))
+    assert (train.level, "1 gold answers rewarded" in train.found) == (Level.OK, True)
+    assert (val.level, "no scorer" in val.found) == (Level.ERROR, True)
+
+
+def test_disk(tmp_path):
+    assert next(iter(disk_findings(tmp_path / "absent" / "run", 1.0, 2))).level is Level.OK
+    full = next(iter(disk_findings(tmp_path, 1e18, 2)))
+    assert full.level is Level.ERROR and "3 checkpoints" in full.found
+
+
+# ---- The commands
+
+
+def command(*arguments):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "code", "expected"),
+    [
+        pytest.param(
+            ["experiment=cpu_arithmetic", "method=erpo"],
+            0,
+            {"settings": "ok", "model": "ok", "CPUs": "ok", "GPUs": "ok", "attention": "ok"},
+            id="cpu",
+        ),
+        pytest.param(
+            ["experiment=qwen2_5_7b", "method=erpo"],
+            1,
+            {"GPU": "error", "GPUs": "error", "model": "error", "data.train_files": "error", "attention": "warning"},
+            id="node-without-gpus",
+        ),
+    ],
+)
+def test_doctor(settings, code, expected):
+    result = command("recipe.erpo.doctor", *settings, "--json")
+    found = {entry["check"]: entry for entry in json.loads(result.stdout)}
+    assert {check: found[check]["level"] for check in expected} == expected
+    assert all(entry["mend"] for entry in found.values() if entry["level"] in ("warning", "error"))
+    assert result.returncode == code
+
+
+@pytest.mark.slow
+def test_doctors_table():
+    table = command("recipe.erpo.doctor").stdout
+    assert re.search(r"warning +GPU +none", table) and table.rstrip().endswith("0 errors, 1 warnings")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        pytest.param([], "GPUs: this machine has 0, the run takes 8;", id="no-gpu"),
+        pytest.param(
+            ["trainer.n_gpus_per_node=1", "ray_kwargs.ray_init.num_cpus=4", "+ray_kwargs.ray_init.num_gpus=1"],
+            "CPUs: this machine has 4, the run's actors take 14;",
+            id="too-few-cpus",
+        ),
+        pytest.param(["actor_rollout_ref.model.path=models/absent/x"], "is no folder of this machine", id="no-model"),
+        pytest.param([f"+{SETTING}=flash_attention_2"], "but flash-attn is not installed", id="no-flash-attn"),
+    ],
+)
+def test_a_run_that_cannot_start_ends_in_one_sentence(settings, sentence, tmp_path, tokenizer_folder):
+    (tmp_path / "a.parquet").touch()
+    result = command(
+        "recipe.erpo.main_erpo",
+        "experiment=qwen2_5_7b",
+        f"data.train_files={tmp_path}/a.parquet",
+        f"data.val_files={tmp_path}/a.parquet",
+        f"actor_rollout_ref.model.path={tokenizer_folder}",
+        f"trainer.default_local_dir={tmp_path}/run",
+        *settings,
+    )
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and len(errors) == 1 and sentence in errors[0], result.stderr[-2000:]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
