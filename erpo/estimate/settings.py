@@ -38,8 +38,8 @@ class Hardware:
     bandwidth: float
 
 
-# NVIDIA's data sheets (SXM boards, and one of GeForce; without sparsity). Memory: what CUDA reports is a little less than
-# the name says.
+# NVIDIA's data sheets (SXM boards, and one of GeForce; without sparsity). Memory: what CUDA reports is a little
+# below the name.
 CARDS = {
     "rtx4090-24gb": (23.5 * GIB, 165e12, 1.008e12),
     "a100-80gb": (79 * GIB, 312e12, 2.039e12),
