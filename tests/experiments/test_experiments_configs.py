@@ -31,6 +31,7 @@ from recipe.erpo.main_erpo import CONFIG_FOLDER
 EXPERIMENTS = ["qwen2_5_3b", "qwen2_5_7b", "qwen2_5_32b"]
 METHODS = ["grpo", "dapo", "ra", "erpo"]
 PAIRS = [(experiment, method) for experiment in EXPERIMENTS for method in METHODS]
+PAIRS += [(experiment, method) for experiment in ("qwen2_5_0_5b", "qwen2_5_1_5b") for method in ("grpo", "erpo")]
 PAIRS += [("qwen2_5_3b", method) for method in ("grpo_hot", "grpo_rising", "erpo_band", "erpo_predictive")]
 
 
@@ -110,7 +111,7 @@ def test_settings_are_those_of_the_reproduction_whatever_the_method(composed, ex
     assert (*found, rollout.tensor_model_parallel_size) == OWN[experiment]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [*EXPERIMENTS, "qwen2_5_0_5b", "qwen2_5_1_5b"])
 def test_the_longest_sequence_fits_everywhere(composed, experiment):
     config = composed(f"experiment={experiment}")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
