@@ -88,7 +88,8 @@ def main() -> None:
     try:
         print(write_model(options.out, options.source))
     except (ValueError, OSError) as error:
-        parser.exit(1, f"error: {error}\n")
+        # transformers' own messages have several lines.
+        parser.exit(1, f"error: {str(error).splitlines()[0]}\n")
 
 
 if __name__ == "__main__":
