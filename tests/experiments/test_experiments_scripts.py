@@ -2,13 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launch scripts: what they would start is a command whose settings compose."""
 
+import contextlib
+import os
 import shlex
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import recipe.erpo.run.wait_for_nodes
+from erpo.environment.resources import needs
 from erpo.trainer.checks import check_settings
 
 SCRIPTS = Path(recipe.erpo.run.wait_for_nodes.__file__).parent
@@ -84,6 +90,72 @@ def test_slurm_starts_a_ray_node_on_every_node():
     assert cluster[-3:] == [*address.split(":"), "32"]
     assert wait[-1] == "4"
     assert train[1] == f"RAY_ADDRESS={address}"
+
+
+def test_slurm_runs_everything_in_the_container():
+    shown = script(
+        "slurm.sh", "experiment=qwen2_5_32b", "--dry-run", CONTAINER="erpo.sqsh", CONTAINER_MOUNTS="/data:/data",
+        SLURMD_NODENAME="node7",
+    )  # fmt: skip
+    cluster, wait, train = (shlex.split(line) for line in shown.stdout.replace("$'", "'").splitlines())
+    for words in (cluster, wait, train):
+        assert "--container-image=erpo.sqsh" in words
+        assert any(word.startswith("--container-mounts=/") and word.endswith(",/data:/data") for word in words)
+    # On the head, beside Ray, which has the node already.
+    for words in (wait, train):
+        assert {"--overlap", "--nodes=1", "--ntasks=1", "--nodelist=node7"} < set(words)
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (1, False)])
+def test_a_slurm_job_hands_the_signal_on_and_queues_again(tmp_path, code, requeued):
+    """With commands of Slurm that only sleep or write down, and a training that ends with this code when told to."""
+    commands = {
+        "srun": "exec sleep 60",
+        "scontrol": f'echo "$@" > {tmp_path}/queue',
+        "python": f"""case "$*" in
+            *wait_for_nodes*) exit 0 ;;
+            *) trap 'exit {code}' TERM; touch {tmp_path}/training; while true; do sleep 0.1; done ;;
+        esac""",
+    }
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    job = subprocess.Popen(
+        ["bash", SCRIPTS / "slurm.sh", "--ip", "10.0.0.1", "experiment=qwen2_5_3b"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "training").exists():
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=30) == code
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+    assert (tmp_path / "queue").exists() is requeued
+    if requeued:
+        assert (tmp_path / "queue").read_text() == "requeue 7\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kuberay.yaml", "skypilot.yaml"])
+def test_files_of_schedulers_start_a_command_that_composes(composed, name):
+    content = yaml.safe_load((SCRIPTS / name).read_text())
+    line = content["run"].splitlines()[-1] if name == "skypilot.yaml" else content["spec"]["entrypoint"]
+    words = shlex.split(line)
+    assert words[:3] == RUN
+    config = composed(*words[3:])
+    check_settings(config)
+    needed = needs(config)
+    if name == "kuberay.yaml":
+        spec = content["spec"]["rayClusterSpec"]
+        groups = [(1, spec["headGroupSpec"]), *((group["replicas"], group) for group in spec["workerGroupSpecs"])]
+        pods = [(count, group["template"]["spec"]["containers"][0]["resources"]["limits"]) for count, group in groups]
+        assert sum(count * int(limits["cpu"]) for count, limits in pods) >= needed.cpus
+        assert sum(count * int(limits["nvidia.com/gpu"]) for count, limits in pods) == needed.gpus
 
 
 BAD = [

@@ -10,6 +10,7 @@
 #SBATCH --exclusive
 #SBATCH --time=48:00:00
 #SBATCH --requeue
+#SBATCH --signal=B:TERM@300
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 
@@ -28,8 +29,10 @@ Train under Slurm, on one node or several.
 
 PYTHON names the interpreter (default: python), PORT the port of Ray's head (default: 6379). Data, model and run folder
 lie on storage that all nodes see. Ray's nodes know each other by the token in ~/.ray/auth_token on a home that they
-share: where there is none, "ray get-auth-token --generate" makes it; RAY_AUTH_MODE=disabled does without. A job that
-Slurm starts again continues its run, as the same command does.
+share: where there is none, "ray get-auth-token --generate" makes it; RAY_AUTH_MODE=disabled does without.
+CONTAINER names an image, in which everything then runs (pyxis; the present folder is mounted, and CONTAINER_MOUNTS).
+Five minutes before its end, or when it is preempted with a grace time, the job saves at the end of its step and puts
+itself into the queue again; a job that Slurm starts again continues its run, as the same command does.
 EOF
 }
 
@@ -95,10 +98,17 @@ node='ray=("$1" -m ray.scripts.scripts start --block --disable-usage-stats --num
 if [[ $SLURM_PROCID == 0 ]]; then exec "${ray[@]}" --head --node-ip-address="$2" --port="$3"; fi
 until (exec 3<>"/dev/tcp/$2/$3") 2>/dev/null; do sleep 1; done
 exec "${ray[@]}" --address="$2:$3"'
-cluster=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="$cpus"
+in_container=() on_head=()
+if [[ -n ${CONTAINER:-} ]]; then
+    in_container=(--container-image="$CONTAINER" --container-workdir="$PWD"
+        --container-mounts="$PWD:$PWD${CONTAINER_MOUNTS:+,$CONTAINER_MOUNTS}")
+    # The batch script itself runs outside.
+    on_head=(srun --overlap --nodes=1 --ntasks=1 --nodelist="${SLURMD_NODENAME:-$(hostname)}" "${in_container[@]}")
+fi
+cluster=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="$cpus" "${in_container[@]}"
     bash -c "$node" ray-node "$python" "$ip" "$port" "$cpus")
-wait_for_nodes=("$python" -m recipe.erpo.run.wait_for_nodes "$RAY_ADDRESS" "$nodes")
-command=("$python" -m recipe.erpo.main_erpo trainer.nnodes="$nodes" trainer.n_gpus_per_node="$gpus" "${settings[@]}")
+wait_for_nodes=("${on_head[@]}" "$python" -m recipe.erpo.run.wait_for_nodes "$RAY_ADDRESS" "$nodes")
+command=("${on_head[@]}" "$python" -m recipe.erpo.main_erpo trainer.nnodes="$nodes" trainer.n_gpus_per_node="$gpus" "${settings[@]}")
 
 if $dry_run; then
     show "${cluster[@]}"
@@ -113,4 +123,14 @@ waiting=$!
 trap 'kill "$waiting" "$ray" 2>/dev/null || true; wait "$ray" || true' EXIT
 wait -n "$ray" "$waiting"
 kill -0 "$ray" 2>/dev/null || fail "Ray has ended; its reason is above"
-"${command[@]}"
+# Bash does not hand a signal on, and while it waits in the foreground it does not even look at it.
+"${command[@]}" &
+training=$!
+trap 'kill -TERM "$training" 2>/dev/null || true' TERM
+code=0
+while kill -0 "$training" 2>/dev/null; do
+    wait "$training" && code=0 || code=$?
+done
+# The code of a run that saved because it was told to end.
+if ((code == 75)); then scontrol requeue "$SLURM_JOB_ID" || true; fi
+exit "$code"
