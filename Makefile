@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-all test-fast lint format bench compare gpu-lock clean
+.PHONY: help setup quickstart test test-all test-fast lint format bench gpu-check compare gpu-lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ format: $(STAMP) ## Let ruff format the code
 bench: $(STAMP) ## Measure and compare the ratios with the committed ones (about 40 minutes)
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
+
+gpu-check: ## Acceptance on one GPU, in the environment of `python` (about 10 minutes)
+	@python -m benchmarks.gpu --out runs/gpu.json
 
 compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (4 hours; goes on where it was)
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison

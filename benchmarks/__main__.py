@@ -46,7 +46,7 @@ def main() -> None:
 
 def _run(names: list[str], out: Path) -> None:
     results = json.loads(out.read_text()) if out.exists() else {}
-    results["machine"] = _machine()
+    results["machine"] = machine()
     for name in names:
         print(f"==> {name}", flush=True)
         results[name] = BENCHMARKS[name]()
@@ -71,7 +71,8 @@ def _ratios(results: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
             yield f"{prefix}{name}", value
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Processor and packages, for a result's reader."""
     packages = ("verl", "torch", "ray", "numpy", "pyarrow")
     return {
         "processor": _processor(),

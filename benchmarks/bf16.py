@@ -13,6 +13,7 @@ tokens: the hotter, the less certain they are, and the more equal noise in the l
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,43 @@ _TASKS = ("Explain {} in three sentences.", "Why do people like {}?", "Write a s
 
 def measure() -> dict[str, Any]:
     """Rows by temperature, and the settings that they are of."""
+    from erpo.evaluation.sampler import prepare_process
     from erpo.smollm2.weights import write_model
 
+    # Before anything imports torch or vLLM.
+    prepare_process()
+    from transformers import AutoTokenizer
+
     with tempfile.TemporaryDirectory() as folder:
-        model = write_model(Path(folder) / "model")
-        responses = _sample(str(model))
-        rows = _compare(str(model), responses)
+        model = str(write_model(Path(folder) / "model"))
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        prompts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": task.format(topic)}], add_generation_prompt=True, return_dict=False
+            )
+            for task in _TASKS
+            for topic in _TOPICS
+        ]
+        rows = disagreement(model, prompts[:PROMPTS], TEMPERATURES, RESPONSE_LENGTH)
     return {"prompts": PROMPTS, "response_length": RESPONSE_LENGTH, "rows": rows}
+
+
+def disagreement(
+    model: str, prompts: list[list[int]], temperatures: Sequence[float], response_length: int, **engine: Any
+) -> list[dict[str, float]]:
+    """Mean absolute difference of rollout and training log-probs, by temperature, on a GPU where there is one.
+
+    Args:
+        model: The model's folder.
+        prompts: Tokens of each prompt, each of which gets a response.
+        temperatures: Sampling temperatures.
+        response_length: Tokens of every response.
+        engine: Further settings of vLLM.
+
+    Returns:
+        For each temperature: ``tokens``, the mean ``entropy``, and the differences ``ours``, ``rounded`` and ``verl``.
+    """
+    return _compare(model, _sample(model, prompts, temperatures, response_length, engine))
 
 
 def table(results: dict[str, Any]) -> str:
@@ -55,37 +86,33 @@ class _Response(NamedTuple):
     log_probs: list[float]
 
 
-def _sample(model: str) -> dict[float, list[_Response]]:
+def _sample(
+    model: str, prompts: list[list[int]], temperatures: Sequence[float], response_length: int, settings: dict[str, Any]
+) -> dict[float, list[_Response]]:
     """Responses by temperature, with the rollout's log-probs."""
-    from erpo.evaluation.sampler import prepare_process
-
-    prepare_process()
-    from transformers import AutoTokenizer
     from vllm import LLM, SamplingParams
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": task.format(topic)}], add_generation_prompt=True, return_dict=False
-        )
-        for task in _TASKS
-        for topic in _TOPICS
-    ][:PROMPTS]
     engine = LLM(
         model=model,
         dtype="bfloat16",
         enforce_eager=True,
-        max_model_len=256,
+        max_model_len=max(map(len, prompts)) + response_length,
         seed=SEED,
         logprobs_mode="processed_logprobs",
         enable_prefix_caching=False,
         enable_chunked_prefill=False,
         max_num_batched_tokens=4096,
+        **settings,
     )
     found: dict[float, list[_Response]] = {}
-    for temperature in TEMPERATURES:
+    for temperature in temperatures:
         params = SamplingParams(
-            temperature=temperature, max_tokens=RESPONSE_LENGTH, logprobs=0, seed=SEED, ignore_eos=True
+            temperature=temperature,
+            max_tokens=response_length,
+            logprobs=0,
+            seed=SEED,
+            ignore_eos=True,
+            detokenize=False,
         )
         outputs = engine.generate([{"prompt_token_ids": tokens} for tokens in prompts], params, use_tqdm=False)
         found[temperature] = []
@@ -108,7 +135,8 @@ def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[s
     from erpo.trainer.log_probs import token_log_probs
 
     # As the layers of verl's FSDP engine compute. Rows of one length, because oneDNN compiles anew for every other one.
-    actor = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    actor = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).to(device).eval()
     longest = max(len(response.prompt) + len(response.tokens) for group in responses.values() for response in group)
     rows = []
     for temperature, group in tqdm(responses.items(), desc="training side", unit=" temperatures"):
@@ -117,12 +145,12 @@ def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[s
         sequences = [response.prompt + response.tokens for response in group]
         with torch.no_grad():
             # Causal: what is padded behind does not reach the tokens before it.
-            padded = torch.tensor([sequence + [0] * (longest - len(sequence)) for sequence in sequences])
+            padded = torch.tensor([one + [0] * (longest - len(one)) for one in sequences], device=device)
             logits_of_all = actor(padded).logits
         for response, sequence, all_logits in zip(group, sequences, logits_of_all, strict=True):
             logits = all_logits[len(response.prompt) - 1 : len(sequence) - 1]
-            labels = torch.tensor(response.tokens)
-            sampled_at = torch.full((len(response.tokens),), temperature)
+            labels = torch.tensor(response.tokens, device=device)
+            sampled_at = torch.full((len(response.tokens),), temperature, device=device)
             scaled = _scale_logits_by_temperature(
                 logits.clone(), sampled_at.unsqueeze(-1), is_unit_temperature=temperature == 1.0
             )
@@ -130,7 +158,7 @@ def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[s
             ours, entropy = token_log_probs(logits, labels, sampled_at, vocabulary=width)
             assert entropy is not None
             rounded, _ = token_log_probs(logits, labels, sampled_at.bfloat16(), vocabulary=width, entropy=False)
-            of_rollout = torch.tensor(response.log_probs)
+            of_rollout = torch.tensor(response.log_probs, device=device)
             sums["entropy"] += float(entropy.sum())
             for name, values in (("ours", ours), ("rounded", rounded), ("verl", logprobs_from_logits(scaled, labels))):
                 sums[name] += float((values.float() - of_rollout).abs().sum())

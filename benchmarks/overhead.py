@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,7 +30,7 @@ from recipe.erpo.main_erpo import CONFIG_FOLDER
 LEFT_OUT = 2
 _PARTS = ("gen", "old_log_prob", "adv", "update_actor", "update_weights")
 # What our entry point sets on a CPU by itself and verl's does not; the same for both.
-_ON_CPU = {
+ON_CPU = {
     "VERL_PLATFORM": "cpu",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -103,7 +103,7 @@ def measure(steps: int = 24, pairs: int = 4) -> dict[str, Any]:
                 if name == "verl":
                     OmegaConf.save(plain_settings(arguments), folder / "plain.yaml")
                     command = ["verl.trainer.main_ppo", "--config-path", str(folder), "--config-name", "plain"]
-                runs[name].append(steps_of(run(command, folder)))
+                runs[name].append(steps_of(run(command, folder, **ON_CPU)))
     return {"steps": steps, "pairs": pairs, **compare(runs["ours"], runs["verl"])}
 
 
@@ -145,7 +145,8 @@ def plain_settings(arguments: Sequence[str]) -> DictConfig:
     sampler.sampler_kwargs = {"poll_interval": settings.erpo.poll_interval}
     settings.actor_rollout_ref.model.external_lib = None
     settings.actor_rollout_ref.rollout.agent.agent_loop_manager_class = None
-    del settings.erpo, settings.arithmetic
+    del settings.erpo
+    settings.pop("arithmetic", None)
     return settings
 
 
@@ -162,7 +163,7 @@ def run(command: Sequence[str], folder: Path, **environment: str) -> list[Line]:
     Args:
         command: Module and arguments of a training that logs by verl's logger ``file``.
         folder: Where it runs, and leaves ``log`` and ``metrics.jsonl``.
-        environment: Variables of its environment, besides ours.
+        environment: Variables of its environment.
 
     Returns:
         The lines of ``metrics.jsonl``.
@@ -171,14 +172,7 @@ def run(command: Sequence[str], folder: Path, **environment: str) -> list[Line]:
         RuntimeError: The run failed; with the end of its output.
     """
     output, metrics = folder / "log", folder / "metrics.jsonl"
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env={**os.environ, **_ON_CPU, "VERL_FILE_LOGGER_PATH": str(metrics), **environment},
-        )
+    process = _start(command, folder, environment)
     clocks: list[tuple[float, float]] = []
     try:
         while process.poll() is None:
@@ -193,6 +187,42 @@ def run(command: Sequence[str], folder: Path, **environment: str) -> list[Line]:
         raise RuntimeError(f"{command[0]} ended with code {process.returncode}: {output.read_text()[-2000:]}")
     logged = [json.loads(line)["data"] for line in metrics.read_text().splitlines()]
     return [Line(*clock, values) for clock, values in zip(clocks, logged, strict=True)]
+
+
+def kill_when(ready: Callable[[], bool], command: Sequence[str], folder: Path, **environment: str) -> None:
+    """Start a training as :func:`run` does, and kill it and all that it started at a moment.
+
+    Args:
+        ready: Whether the moment has come.
+        command: Module and arguments of a training.
+        folder: Where it runs.
+        environment: Variables of its environment.
+
+    Raises:
+        RuntimeError: It ended before.
+    """
+    process = _start(command, folder, environment)
+    try:
+        while not ready():
+            if process.poll() is not None:
+                raise RuntimeError(f"{command[0]} ended too early: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(_LOOK_EVERY)
+    finally:
+        for one in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+
+
+def _start(command: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen:
+    with (folder / "log").open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env={**os.environ, "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"), **environment},
+        )
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.overhead import our_arguments, run
+from benchmarks.overhead import ON_CPU, our_arguments, run
 
 # A phase and the calls that end it; each begins where the one before ended.
 _ENDS = {
@@ -44,7 +44,7 @@ def measure() -> dict[str, Any]:
         timeline = folder / "timeline.json"
         arguments = our_arguments(folder / "run", 2, f"ray_kwargs.timeline_json_file={timeline}")
         begin = time.time()
-        lines = run(["recipe.erpo.main_erpo", *arguments], folder, RAY_TMPDIR=scratch)
+        lines = run(["recipe.erpo.main_erpo", *arguments], folder, RAY_TMPDIR=scratch, **ON_CPU)
         session = next((folder / "ray").glob("session_2*"))
         return phases(json.loads(timeline.read_text()), begin, _session_time(session.name), lines[0].time)
 

@@ -9,7 +9,7 @@ from typing import Any
 from erpo.estimate.settings import EstimateError
 
 # The config.json of the base models, as published by Qwen.
-_QWEN2_5: dict[str, dict[str, Any]] = {
+QWEN2_5: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-0.5B": {
         "hidden_size": 896,
         "intermediate_size": 4864,
@@ -117,11 +117,11 @@ class ModelShape:
             return cls.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
         # The instruction-tuned models have the shapes of their bases.
         base = path.removesuffix("-Instruct")
-        if base in _QWEN2_5:
-            return cls.from_config(Qwen2Config(**_QWEN2_5[base]))
+        if base in QWEN2_5:
+            return cls.from_config(Qwen2Config(**QWEN2_5[base]))
         raise EstimateError(
             f"the shape of {path} is not known here; set actor_rollout_ref.model.path to a folder with config.json, "
-            f"or to one of {', '.join(_QWEN2_5)}"
+            f"or to one of {', '.join(QWEN2_5)}"
         )
 
     @classmethod

@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""The GPU acceptance: at toy shapes on the CPU, with the same script, so that it works where it meets a GPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
+from benchmarks.overhead import composed
+from erpo.environment.resources import needs
+from erpo.trainer.checks import check_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def accept(out, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--out", out, *options], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+@pytest.mark.slow
+def test_parts_at_toy_shapes(tmp_path):
+    done = accept(tmp_path / "toy.json", "--toy", "--only", "packages", "agreement", "attention", "log_probs", "fused")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    results = json.loads((tmp_path / "toy.json").read_text())
+    assert results["packages"]["verl"] == "0.9.1" and results["toy"]
+    first, last = results["agreement"]["toy"]
+    assert (first["temperature"], last["temperature"], first["tokens"]) == (1.0, 1.5, 64)
+    assert first["ours"] < 0.1 and last["ours"] < 0.1 and last["entropy"] > first["entropy"] > 0.1
+    assert results["attention"]["sdpa"]["seconds"] > 0
+    assert "not installed" in results["attention"]["flash_attention_2"]["skipped"]
+    assert "minutes on a CPU" in results["log_probs"]["skipped"] and results["fused"]["skipped"]
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_training_at_toy_shapes(tmp_path):
+    done = accept(tmp_path / "toy.json", "--toy", "--only", "training")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    results = json.loads((tmp_path / "toy.json").read_text())["training"]
+    assert results["grpo_to_verl_step"] > 0 and results["erpo_update_weights_seconds"] > 0
+
+
+def test_without_a_gpu_it_says_so(tmp_path):
+    done = accept(tmp_path / "gpu.json")
+    assert done.returncode == 1 and done.stderr == (
+        "error: nvidia-smi lists no GPU; --toy runs the same script at toy shapes on the CPU platform\n"
+    )
+    assert not (tmp_path / "gpu.json").exists()
+
+
+def test_a_part_that_fails_costs_no_other(tmp_path, monkeypatch):
+    def broken(setting):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setitem(gpu.PARTS, "attention", broken)
+    setting = gpu.Setting(True, ("toy",), tmp_path)
+    assert not gpu.accept(setting, tmp_path / "out.json", ["attention", "fused"])
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert results["attention"]["failed"] == "RuntimeError: no such kernel"
+    assert "refused" in results["fused"]["skipped"]
+
+
+@pytest.mark.parametrize("method", ["grpo", "erpo"])
+def test_settings_of_the_runs_on_a_gpu_pass_our_checks(tmp_path, method):
+    setting = gpu.Setting(False, ("Qwen/Qwen2.5-0.5B",), tmp_path)
+    config = composed(gpu._arguments(setting, tmp_path, tmp_path / "data.parquet", tmp_path, method))
+    assert check_settings(config).method == method
+    assert needs(config).gpus == 1
+    if method == "erpo":
+        assert config.erpo.schedule.constant.temperature > config.erpo.schedule.constant.t_base
+
+
+def test_shapes_are_those_of_the_models(tmp_path):
+    setting = gpu.Setting(False, ("Qwen/Qwen2.5-0.5B",), tmp_path)
+    config = gpu._model_config(setting, "Qwen/Qwen2.5-0.5B")
+    assert (config.hidden_size, config.num_hidden_layers, config.vocab_size) == (896, 24, 151936)
+    assert config.eos_token_id < 17
