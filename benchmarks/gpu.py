@@ -222,16 +222,16 @@ def _write_data(folder: Path) -> Path:
 
 
 def _model_config(setting: Setting, shape: str) -> Any:
-    from transformers import Qwen2Config
+    from transformers import AutoConfig
 
     from erpo.arithmetic.model import build_model, build_tokenizer
-    from erpo.estimate.model import QWEN2_5
+    from erpo.estimate.shapes import SHAPES
 
     tokenizer = build_tokenizer()
     if setting.toy:
         return build_model(tokenizer, seed=0).config
     special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    return Qwen2Config(**QWEN2_5[shape], **special, max_position_embeddings=32768)
+    return AutoConfig.for_model(**SHAPES[shape], **special, max_position_embeddings=32768)
 
 
 def _write_model(setting: Setting, shape: str) -> Path:

@@ -7,55 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from erpo.estimate.settings import EstimateError
-
-# The config.json of the base models, as published by Qwen.
-QWEN2_5: dict[str, dict[str, Any]] = {
-    "Qwen/Qwen2.5-0.5B": {
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 14,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-    },
-    "Qwen/Qwen2.5-1.5B": {
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-    },
-    "Qwen/Qwen2.5-3B": {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-    },
-    "Qwen/Qwen2.5-7B": {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152064,
-        "tie_word_embeddings": False,
-    },
-    "Qwen/Qwen2.5-32B": {
-        "hidden_size": 5120,
-        "intermediate_size": 27648,
-        "num_hidden_layers": 64,
-        "num_attention_heads": 40,
-        "num_key_value_heads": 8,
-        "vocab_size": 152064,
-        "tie_word_embeddings": False,
-    },
-}
+from erpo.estimate.shapes import SHAPES
 
 
 @dataclass(frozen=True)
@@ -106,22 +58,22 @@ class ModelShape:
         """Read the shape of a model.
 
         Args:
-            path: Folder with a ``config.json``, or the hub name of a Qwen2.5 model whose shape is known here.
+            path: Folder with a ``config.json``, or the hub name of a model whose shape is known here.
 
         Raises:
             EstimateError: Neither of them, or no dense decoder-only model.
         """
-        from transformers import AutoConfig, Qwen2Config
+        from transformers import AutoConfig
 
         if (Path(path) / "config.json").is_file():
             return cls.from_config(AutoConfig.from_pretrained(path, local_files_only=True))
         # The instruction-tuned models have the shapes of their bases.
         base = path.removesuffix("-Instruct")
-        if base in QWEN2_5:
-            return cls.from_config(Qwen2Config(**QWEN2_5[base]))
+        if base in SHAPES:
+            return cls.from_config(AutoConfig.for_model(**SHAPES[base]))
         raise EstimateError(
             f"the shape of {path} is not known here; set actor_rollout_ref.model.path to a folder with config.json, "
-            f"or to one of {', '.join(QWEN2_5)}"
+            f"or to one of {', '.join(SHAPES)}"
         )
 
     @classmethod

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from erpo.estimate import CARDS, Assumptions, EstimateError, Hardware, ModelShape, Plan, RunSettings, make_plan
+from erpo.estimate.measured import Measured, measured_by
 from erpo.estimate.settings import GIB
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
@@ -89,6 +91,15 @@ def print_assumptions(assumptions: Assumptions, console: Console) -> None:
     console.print(table)
 
 
+def print_measured(run_folder: Path, measured: Measured, console: Console) -> None:
+    """Print what a run measured."""
+    values = ", ".join(f"{name}={value:.3g}" for name, value in measured.values.items())
+    peak = "" if measured.peak_gib is None else f"; a training process had {measured.peak_gib:.0f} GiB at most"
+    console.print(
+        f"From {measured.steps} steps of {run_folder}: {values}{peak}.", highlight=False, markup=False, soft_wrap=True
+    )
+
+
 def compose_experiment(overrides: Sequence[str]) -> DictConfig:
     """Compose the settings as training does.
 
@@ -109,7 +120,12 @@ def estimate(options: argparse.Namespace, console: Console) -> None:
         EstimateError: Something is unknown or not covered.
     """
     machines = [machine(name) for name in options.machine or _MACHINES]
-    assumptions = Assumptions().with_values(options.assume)
+    assumptions = Assumptions()
+    if options.measured is not None:
+        measured = measured_by(options.measured)
+        assumptions = measured.applied_to(assumptions)
+        print_measured(options.measured, measured, console)
+    assumptions = assumptions.with_values(options.assume)
     config = compose_experiment(options.overrides)
     settings = RunSettings.from_config(config)
     shape = ModelShape.of(config.actor_rollout_ref.model.path)
@@ -138,6 +154,9 @@ def main() -> None:
     parser.add_argument("--machine", action="append", help=f"GPUs x card, repeatable (default: {', '.join(_MACHINES)})")
     parser.add_argument(
         "--assume", action="append", default=[], metavar="NAME=VALUE", help="another assumption, repeatable"
+    )
+    parser.add_argument(
+        "--from", dest="measured", type=Path, metavar="RUN", help="take what a run measured instead of assumptions"
     )
     parser.add_argument("--parts", action="store_true", help="also print where the memory goes, and the assumptions")
     console = Console()

@@ -29,9 +29,10 @@ from erpo.trainer.config import ConfigError
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 EXPERIMENTS = ["qwen2_5_3b", "qwen2_5_7b", "qwen2_5_32b"]
+OTHERS = ["qwen2_5_0_5b", "qwen2_5_1_5b", "qwen3_4b", "llama3_2_3b"]
 METHODS = ["grpo", "dapo", "ra", "erpo"]
 PAIRS = [(experiment, method) for experiment in EXPERIMENTS for method in METHODS]
-PAIRS += [(experiment, method) for experiment in ("qwen2_5_0_5b", "qwen2_5_1_5b") for method in ("grpo", "erpo")]
+PAIRS += [(experiment, method) for experiment in OTHERS for method in ("grpo", "erpo")]
 PAIRS += [("qwen2_5_3b", method) for method in ("grpo_hot", "grpo_rising", "erpo_band", "erpo_predictive")]
 
 
@@ -44,6 +45,15 @@ def test_experiment_passes_our_checks_and_verls_validation(composed, experiment,
     assert not need_critic(config)
     validate_config(config, use_reference_policy=False, use_critic=False)
     assert config.trainer.default_local_dir == f"runs/{experiment}/{method}"
+
+
+def test_every_schedule_of_another_family_can_rise(composed):
+    """A base temperature of a recipe's own must not lie above the cap of a method that somebody chooses."""
+    for method in ("grpo_hot", "grpo_rising", "erpo_band", "erpo_predictive"):
+        config = check_settings(composed("experiment=qwen3_4b", f"method={method}"))
+        schedule = getattr(config.schedule, config.schedule.name)
+        assert schedule.t_base == 1.4
+        assert getattr(schedule, "t_max", None) or schedule.temperature == 1.5
 
 
 @pytest.mark.slow
@@ -111,7 +121,7 @@ def test_settings_are_those_of_the_reproduction_whatever_the_method(composed, ex
     assert (*found, rollout.tensor_model_parallel_size) == OWN[experiment]
 
 
-@pytest.mark.parametrize("experiment", [*EXPERIMENTS, "qwen2_5_0_5b", "qwen2_5_1_5b"])
+@pytest.mark.parametrize("experiment", [*EXPERIMENTS, *OTHERS])
 def test_the_longest_sequence_fits_everywhere(composed, experiment):
     config = composed(f"experiment={experiment}")
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout

@@ -3,6 +3,7 @@
 """The calculation of memory and time: against real modules where they can run here, else against arithmetic by hand."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from transformers import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RotaryEmbedding
 from verl.utils.config import validate_config
 
-from erpo.estimate import Assumptions, ModelShape, RunSettings, make_plan
+from erpo.estimate import Assumptions, EstimateError, ModelShape, RunSettings, make_plan
+from erpo.estimate.measured import measured_by
 from erpo.estimate.memory import estimate_memory, saved_by_layer
 from erpo.estimate.settings import GIB
 from erpo.estimate.timing import estimate_timing
+from erpo.runs.metrics_log import MetricsLog
 from erpo.trainer.checks import check_settings
 from recipe.erpo import estimate
 from recipe.erpo.main_erpo import CONFIG_FOLDER
@@ -46,12 +49,14 @@ def shape():
         ("Qwen/Qwen2.5-3B", 3_085_938_688, 151936 * 2048),
         ("Qwen/Qwen2.5-7B", 7_615_616_512, 152064 * 3584),
         ("Qwen/Qwen2.5-32B", 32_763_876_352, 152064 * 5120),
+        ("Qwen/Qwen3-4B", 4_022_468_096, 151936 * 2560),
+        ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824, 128256 * 3072),
     ],
 )
 def test_known_models_have_their_published_size(shape, name, parameters, embedding):
     found = shape(name)
     assert (found.parameters, found.embedding) == (parameters, embedding)
-    assert found.tied == (parameters < 4e9)
+    assert found.tied == (parameters < 5e9)
     inside = found.vocabulary_parameters + found.layers * found.layer_parameters
     assert inside == pytest.approx(parameters)
 
@@ -232,6 +237,44 @@ def test_table_is_printed(monkeypatch, capsys):
     assert "a: trainer.nnodes=1 trainer.n_gpus_per_node=1" in out
     assert all(len(line) <= 200 or line.startswith("a:") for line in out.splitlines())
     assert "| mfu             |   0.2 |" in out
+
+
+def test_a_run_replaces_assumptions(tmp_path, monkeypatch, capsys):
+    log = MetricsLog(tmp_path)
+    for step, length in enumerate((900, 900, 300, 310, 320), start=1):
+        timing = {
+            "timing_s/step": 50.0,
+            "timing_s/gen": 20.0,
+            "timing_s/old_log_prob": 5.0,
+            "timing_s/update_actor": 18.0,
+        }
+        memory = {"actor/perf/max_memory_allocated_gb": 30.0 + step, "perf/mfu/actor": 0.25}
+        log.append(step, {"response_length/mean": length, "prompt_length/mean": 120.0, **timing, **memory})
+    measured = measured_by(tmp_path)
+    assert measured.values == {"response_tokens": 310, "prompt_tokens": 120, "mfu": 0.25, "step_overhead": 7.0}
+    assert (measured.steps, measured.peak_gib) == (3, 35.0)
+    command = ["estimate", "experiment=qwen2_5_3b", "--machine", "4xh100-80gb", "--from", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [*command, "--assume", "mfu=0.4", "--parts"])
+    estimate.main()
+    out = capsys.readouterr().out
+    assert "response_tokens=310" in out and "had 35 GiB at most" in out
+    rows = dict(re.findall(r"^\| (\w+) +\| +([\d.]+) \|", out, re.MULTILINE))
+    assert (rows["response_tokens"], rows["mfu"], rows["step_overhead"]) == ("310", "0.4", "7")
+
+
+def test_a_run_on_a_cpu_measures_lengths_only(tmp_path):
+    for step in range(1, 5):
+        MetricsLog(tmp_path).append(step, {"response_length/mean": 20.0, "perf/mfu/actor": 0.0, "timing_s/step": 9.0})
+    assert measured_by(tmp_path).values == {"response_tokens": 20, "step_overhead": 9.0}
+    assert measured_by(tmp_path).peak_gib is None
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(EstimateError, match="name a run's folder"):
+        measured_by(tmp_path)
+    MetricsLog(tmp_path).append(1, {"timing_s/step": 9.0})
+    with pytest.raises(EstimateError, match="no step after the first 2"):
+        measured_by(tmp_path)
 
 
 @pytest.mark.parametrize("experiment", ["qwen2_5_3b", "qwen2_5_7b"])
