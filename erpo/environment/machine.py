@@ -127,7 +127,7 @@ def disk_findings(run_folder: Path, checkpoint: float | None, kept: int | None) 
         "Ray's disk",
         Level.OK if full < _RAY_DISK_LIMIT else Level.ERROR,
         f"/tmp is {full:.0%} full",
-        "" if full < _RAY_DISK_LIMIT else "make room, or set ray_kwargs.ray_init._temp_dir",
+        "" if full < _RAY_DISK_LIMIT else "make room, or set +ray_kwargs.ray_init._temp_dir=FOLDER",
     )
 
 

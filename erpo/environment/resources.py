@@ -104,7 +104,7 @@ def resources_findings(config: DictConfig, available: Mapping[str, Any], where: 
             ""
             if cpus >= needed.cpus
             else f"lower {_UNITS}={needed.storage_units}, or let Ray count more than there are: "
-            f"+ray_kwargs.ray_init.num_cpus={needed.cpus}",
+            f"ray_kwargs.ray_init.num_cpus={needed.cpus}",
         ),
     ]
 

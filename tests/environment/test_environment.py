@@ -50,6 +50,14 @@ def build(experiments):
     return merged
 
 
+def advised(text):
+    """The settings that a sentence advises, which must compose as they stand there."""
+    settings = re.findall(r"\+?[a-z_]+(?:\.\w+)+=\w+", text)
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        compose("erpo_trainer", overrides=["experiment=qwen2_5_7b", *settings])
+    return settings
+
+
 # ---- Packages
 
 
@@ -116,8 +124,11 @@ def test_needs(build, experiment, settings, cpus, gpus):
     found = needs(config)
     assert (found.cpus, found.gpus) == (cpus, gpus)
     assert cluster_problem(config, {"CPU": cpus, "GPU": gpus}) is None
-    assert f"has {cpus - 1}, the run's actors take {cpus}" in cluster_problem(config, {"CPU": cpus - 1.0, "GPU": gpus})
-    assert f"has {gpus - 1}, the run takes {gpus}" in cluster_problem(config, {"CPU": cpus, "GPU": gpus - 1})
+    problem = cluster_problem(config, {"CPU": cpus - 1.0, "GPU": gpus})
+    assert f"has {cpus - 1}, the run's actors take {cpus}" in problem
+    assert f"ray_kwargs.ray_init.num_cpus={cpus}" in advised(problem)
+    problem = cluster_problem(config, {"CPU": cpus, "GPU": gpus - 1})
+    assert f"has {gpus - 1}, the run takes {gpus}" in problem and advised(problem)
 
 
 def test_gpus_are_those_of_the_driver(tmp_path, monkeypatch):
@@ -144,6 +155,7 @@ def test_the_cluster_that_a_run_would_join(build, monkeypatch):
     )
     assert problem is not None and "config.json" in problem
     finding = next(f for f in examine_run(build("cpu_arithmetic")) if f.check == "Ray")
+    assert advised(finding.mend)
     assert finding.level is Level.ERROR and "num_cpus and num_gpus" in finding.found
 
 
