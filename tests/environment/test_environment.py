@@ -26,6 +26,7 @@ from erpo.environment.machine import disk_findings, gpus
 from erpo.environment.model import model_finding, tokenizer_finding
 from erpo.environment.packages import TESTED, package_findings
 from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs
+from recipe.erpo.doctor import main
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -297,6 +298,33 @@ def test_disk(tmp_path):
 # ---- The commands
 
 
+def doctor(monkeypatch, capsys, *arguments):
+    """Exit code and output of the command, in this process."""
+    monkeypatch.setattr("sys.argv", ["doctor", *arguments])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, capsys.readouterr().out
+
+
+def test_doctor_names_what_a_node_without_gpus_lacks(monkeypatch, capsys):
+    code, out = doctor(monkeypatch, capsys, "experiment=qwen2_5_7b", "method=erpo", "--json")
+    found = {entry["check"]: entry for entry in json.loads(out)}
+    expected = {"GPU": "error", "GPUs": "error", "model": "error", "data.train_files": "error", "attention": "warning"}
+    assert code == 1 and {check: found[check]["level"] for check in expected} == expected
+    assert all(entry["mend"] for entry in found.values() if entry["level"] in ("warning", "error"))
+
+
+def test_doctors_table_of_the_machine(monkeypatch, capsys):
+    code, out = doctor(monkeypatch, capsys)
+    assert code == 0 and re.search(r"warning +GPU +none", out) and out.rstrip().endswith("0 errors, 1 warnings")
+
+
+def test_doctor_refuses_settings_that_do_not_compose(monkeypatch, capsys):
+    code, _ = doctor(monkeypatch, capsys, "experiment=absent")
+    assert code == "error: In 'erpo_trainer': Could not find 'experiment/absent'"
+
+
 def command(*arguments):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
@@ -306,52 +334,36 @@ def command(*arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("settings", "code", "expected"),
-    [
-        pytest.param(
-            ["experiment=cpu_arithmetic", "method=erpo"],
-            0,
-            {"settings": "ok", "model": "ok", "CPUs": "ok", "GPUs": "ok", "attention": "ok"},
-            id="cpu",
-        ),
-        pytest.param(
-            ["experiment=qwen2_5_7b", "method=erpo"],
-            1,
-            {"GPU": "error", "GPUs": "error", "model": "error", "data.train_files": "error", "attention": "warning"},
-            id="node-without-gpus",
-        ),
-    ],
-)
-def test_doctor(settings, code, expected):
-    result = command("recipe.erpo.doctor", *settings, "--json")
-    found = {entry["check"]: entry for entry in json.loads(result.stdout)}
-    assert {check: found[check]["level"] for check in expected} == expected
-    assert all(entry["mend"] for entry in found.values() if entry["level"] in ("warning", "error"))
-    assert result.returncode == code
+def test_doctor_finds_the_laptops_experiment_in_order():
+    result = command("recipe.erpo.doctor", "experiment=cpu_arithmetic", "method=erpo", "--json")
+    found = {entry["check"]: entry["level"] for entry in json.loads(result.stdout)}
+    assert result.returncode == 0 and {found[name] for name in ("settings", "model", "CPUs", "GPUs", "attention")} == {
+        "ok"
+    }
 
 
-@pytest.mark.slow
-def test_doctors_table():
-    table = command("recipe.erpo.doctor").stdout
-    assert re.search(r"warning +GPU +none", table) and table.rstrip().endswith("0 errors, 1 warnings")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        pytest.param([], "GPUs: this machine has 0, the run takes 8;", id="no-gpu"),
+        pytest.param(["trainer.n_gpus_per_node=2"], "GPUs: this machine has 0, the run takes 2;", id="no-gpu"),
         pytest.param(
-            ["trainer.n_gpus_per_node=1", "ray_kwargs.ray_init.num_cpus=4", "+ray_kwargs.ray_init.num_gpus=1"],
+            ["trainer.n_gpus_per_node=1", "ray_kwargs.ray_init.num_cpus=4", "ray_kwargs.ray_init.num_gpus=1"],
             "CPUs: this machine has 4, the run's actors take 14;",
             id="too-few-cpus",
         ),
         pytest.param(["actor_rollout_ref.model.path=models/absent/x"], "is no folder of this machine", id="no-model"),
-        pytest.param([f"+{SETTING}=flash_attention_2"], "but flash-attn is not installed", id="no-flash-attn"),
+        pytest.param([f"{SETTING}=flash_attention_2"], "but flash-attn is not installed", id="no-flash-attn"),
     ],
 )
-def test_a_run_that_cannot_start_ends_in_one_sentence(settings, sentence, tmp_path, tokenizer_folder):
+def test_what_keeps_a_run_from_starting(build, monkeypatch, tokenizer_folder, settings, sentence):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    model = f"actor_rollout_ref.model.path={tokenizer_folder}"
+    problem = start_problem(build("qwen2_5_7b", model, *settings))
+    assert problem is not None and sentence in problem and "\n" not in problem
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_start_ends_in_one_sentence(tmp_path, tokenizer_folder):
     (tmp_path / "a.parquet").touch()
     result = command(
         "recipe.erpo.main_erpo",
@@ -360,9 +372,8 @@ def test_a_run_that_cannot_start_ends_in_one_sentence(settings, sentence, tmp_pa
         f"data.val_files={tmp_path}/a.parquet",
         f"actor_rollout_ref.model.path={tokenizer_folder}",
         f"trainer.default_local_dir={tmp_path}/run",
-        *settings,
     )
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert result.returncode == 1 and len(errors) == 1 and sentence in errors[0], result.stderr[-2000:]
-    assert "Traceback" not in result.stderr
+    assert result.returncode == 1 and len(errors) == 1, result.stderr[-2000:]
+    assert "GPUs: this machine has 0, the run takes 8;" in errors[0] and "Traceback" not in result.stderr
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
