@@ -9,7 +9,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from erpo.environment.finding import Finding, Level
 
 SETTING = "actor_rollout_ref.model.override_config.attn_implementation"
+_CRITIC = "critic.model.override_config.attn_implementation"
 FLASH = "flash_attention_2"
+# With a setting of how many GPUs share a sequence (Ulysses).
+_SHARERS = (
+    *("actor_rollout_ref.actor", "actor_rollout_ref.actor.fsdp_config"),
+    *("actor_rollout_ref.ref", "actor_rollout_ref.ref.fsdp_config", "critic", "critic.model.fsdp_config"),
+)
 # verl's default where nothing is set, for these engines.
 _ENGINES = ("fsdp", "fsdp2")
 INSTALL = 'pip install --no-build-isolation "verl[flash-attn-cu130torch211]==0.9.1", which needs nvcc and builds long'
@@ -38,34 +44,59 @@ def choose_attention(config: DictConfig) -> str | None:
     Returns:
         One line for the terminal; None where nothing was to be chosen.
     """
-    if not _open(config):
+    undecided = [setting for setting in _settings(config) if _undecided(config, setting)]
+    if not undecided:
         return None
     problem = flash_problem()
     if problem is None:
         return f"attention: {FLASH}"
     with open_dict(config):
-        OmegaConf.update(config, SETTING, "sdpa", force_add=True)
+        for setting in undecided:
+            OmegaConf.update(config, setting, "sdpa", force_add=True)
     return f"attention: sdpa, because {problem}"
 
 
 def attention_finding(config: DictConfig) -> Finding:
-    """Whether the run's attention can be imported."""
-    chosen = OmegaConf.select(config, SETTING, default=None)
-    if _open(config):
-        problem = flash_problem()
-        if problem is None:
-            return Finding("attention", Level.OK, FLASH)
-        return Finding("attention", Level.WARNING, f"sdpa, because {problem}", f"for more speed: {INSTALL}")
-    if chosen == FLASH:
-        problem = flash_problem()
-        if problem is not None:
+    """Whether the run's attention can be imported, and works with its sequence parallelism."""
+    check, problem = "attention", None
+    for setting in _settings(config):
+        chosen = OmegaConf.select(config, setting, default=None)
+        if _undecided(config, setting) or chosen == FLASH:
+            problem = flash_problem()
+        if chosen == FLASH and problem is not None:
+            return Finding(check, Level.ERROR, f"{setting}={FLASH}, but {problem}", "set it to sdpa, or remove it")
+        name = chosen or (FLASH if problem is None else "sdpa")
+        parallel = _sequence_parallel(config)
+        if config.trainer.device == "cuda" and parallel > 1 and not str(name).startswith("flash_attention"):
+            # verl 0.9.1 patches transformers' flash attention alone to gather the slices (models/transformers).
             return Finding(
-                "attention", Level.ERROR, f"{SETTING}={FLASH}, but {problem}", "set it to sdpa, or remove it"
+                check,
+                Level.ERROR,
+                f"with ulysses_sequence_parallel_size={parallel} {name} would see a slice of each sequence only",
+                f"install flash-attn ({INSTALL}), or set actor_rollout_ref.actor.fsdp_config."
+                "ulysses_sequence_parallel_size=1",
             )
-    return Finding("attention", Level.OK, str(chosen or f"of {config.actor_rollout_ref.actor.strategy}"))
+    if problem is not None:
+        return Finding(check, Level.WARNING, f"sdpa, because {problem}", f"for more speed: {INSTALL}")
+    return Finding(check, Level.OK, str(name))
 
 
-def _open(config: DictConfig) -> bool:
+def _settings(config: DictConfig) -> list[str]:
+    """The settings of the models that are trained."""
+    critic = config.critic.enable
+    if critic is None:
+        critic = config.algorithm.adv_estimator == "gae"
+    return [SETTING, _CRITIC] if critic else [SETTING]
+
+
+def _undecided(config: DictConfig, setting: str) -> bool:
     """Whether verl would take its default, flash-attn, for a run on GPUs."""
-    unset = OmegaConf.select(config, SETTING, default=None) is None
+    unset = OmegaConf.select(config, setting, default=None) is None
     return unset and config.trainer.device == "cuda" and config.actor_rollout_ref.actor.strategy in _ENGINES
+
+
+def _sequence_parallel(config: DictConfig) -> int:
+    """The largest number of GPUs that share a sequence."""
+    if config.actor_rollout_ref.actor.strategy not in _ENGINES:
+        return 1
+    return max(int(OmegaConf.select(config, f"{name}.ulysses_sequence_parallel_size", default=1)) for name in _SHARERS)

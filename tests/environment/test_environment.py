@@ -3,6 +3,7 @@
 """The environment check: what is here against what a run needs, found before anything starts."""
 
 import importlib.metadata
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
+from verl.models.transformers import monkey_patch
 from verl.single_controller.ray.base import ResourcePoolManager
 
 from erpo.arithmetic.model import build_tokenizer
@@ -207,6 +209,32 @@ def test_a_build_for_another_torch_is_not_taken(build, flash, content, reason):
     assert OmegaConf.select(config, SETTING) == "sdpa"
     finding = attention_finding(build("qwen2_5_7b", f"{SETTING}=flash_attention_2"))
     assert finding.level is Level.ERROR and reason in finding.found
+
+
+ULYSSES = "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size"
+
+
+@pytest.mark.parametrize("settings", [[], [f"{SETTING}=sdpa"], [f"{SETTING}=eager"]])
+def test_attention_that_sees_a_slice_only_is_refused(build, settings):
+    problem = start_problem(build("qwen2_5_7b", f"{ULYSSES}=4", *settings))
+    assert re.match(
+        r"attention: with ulysses_sequence_parallel_size=4 (sdpa|eager) would see a slice", problem
+    )
+    assert f"{ULYSSES}=1" in advised(problem)
+
+
+def test_flash_attention_gathers_the_slices(build, flash):
+    """verl patches transformers' flash attention alone; were another one gathered, this check could go."""
+    flash("")
+    assert attention_finding(build("qwen2_5_7b", f"{ULYSSES}=4")).level is Level.OK
+    patched = set(re.findall(r"(\S+) = _ulysses_flash_attention_forward", inspect.getsource(monkey_patch)))
+    assert patched == {"module._flash_attention_forward", "flash_attention._flash_attention_forward"}
+
+
+def test_attention_of_a_critic_is_chosen_too(build):
+    config = build("qwen2_5_7b", "critic.enable=true")
+    choose_attention(config)
+    assert OmegaConf.select(config, SETTING) == config.critic.model.override_config.attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize(
