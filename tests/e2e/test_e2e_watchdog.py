@@ -10,7 +10,7 @@ import psutil
 import pytest
 from e2e_runs import small_run, start, wait_for
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 # So long a response waits for its reward, and the run for its responses: far longer than the watchdog may need.
 REWARD_SECONDS = 300
