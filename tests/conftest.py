@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""For all tests: settings files are parsed once. Hydra parses thirty of them, two thirds of its time, at every compose."""
+"""For all tests: settings files are parsed once. Hydra parses thirty at every compose, two thirds of its time."""
 
 import copy
 from typing import Any
