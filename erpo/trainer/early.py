@@ -37,7 +37,9 @@ def missing_settings(config: DictConfig) -> Iterator[str]:
             example = {"actor_rollout_ref.rollout.name": ", as in vllm"}.get(name, "")
             yield f"{name} is not set; set it{example}, or name an experiment (experiment=...)."
     unset = OmegaConf.missing_keys(config)
-    if not OmegaConf.select(config, "reward.reward_model.enable", default=False):
+    # One on the trainer's own devices is refused for that, whatever else it lacks.
+    used = ("reward.reward_model.enable", "reward.reward_model.enable_resource_pool")
+    if not all(OmegaConf.select(config, name, default=False) for name in used):
         unset = {name for name in unset if not name.startswith("reward.reward_model.")}
     for name in sorted(unset):
         yield f"{name} is not set; set it."

@@ -87,7 +87,7 @@ REFUSED = [
         "grpo", ["actor_rollout_ref.actor.checkpoint.async_save=true"], "never names the step", id="async-save-on-fsdp"
     ),
     pytest.param(
-        "grpo", ["reward.reward_model.enable=true", "reward.reward_model.rollout.name=vllm"],
+        "grpo", ["reward.reward_model.enable=true"],
         "enable_resource_pool=true", id="colocated-reward-model",
     ),
     pytest.param("grpo", [f"{SAMPLER}.path=/a.py"], "one alone is ignored", id="sampler-without-name"),
