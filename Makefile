@@ -37,7 +37,7 @@ test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: ## All that, and the run that is killed at many moments (half an hour more)
+test-all: ## All that and the long ones: a run that is killed at many moments, the GPU packages (an hour more)
 	@$(MAKE) test
 	@$(BIN)/python -m pytest -m long -s
 
