@@ -137,11 +137,6 @@ def log_probs(setting: Setting) -> dict[str, Any]:
     return measure()
 
 
-def fused(setting: Setting) -> dict[str, Any]:
-    """verl's fused kernels, which take one temperature for all responses."""
-    raise Lacking("a temperature per response is refused with fused kernels, so there is nothing to compare")
-
-
 def training(setting: Setting) -> dict[str, Any]:
     """Steps of GRPO, of verl's main_ppo with the same settings, and of ERPO, which is killed and resumed."""
     model = _in_process(_write_model, setting, setting.shapes[0])
@@ -275,7 +270,6 @@ PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "agreement": agreement,
     "attention": attention,
     "log_probs": log_probs,
-    "fused": fused,
     "training": training,
 }
 

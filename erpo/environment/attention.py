@@ -3,6 +3,7 @@
 """Which attention a run takes: flash_attention_2 where it can be imported, else PyTorch's own (sdpa)."""
 
 import importlib
+import warnings
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -11,11 +12,6 @@ from erpo.environment.finding import Finding, Level
 SETTING = "actor_rollout_ref.model.override_config.attn_implementation"
 _CRITIC = "critic.model.override_config.attn_implementation"
 FLASH = "flash_attention_2"
-# With a setting of how many GPUs share a sequence (Ulysses).
-_SHARERS = (
-    *("actor_rollout_ref.actor", "actor_rollout_ref.actor.fsdp_config"),
-    *("actor_rollout_ref.ref", "actor_rollout_ref.ref.fsdp_config", "critic", "critic.model.fsdp_config"),
-)
 # verl's default where nothing is set, for these engines.
 _ENGINES = ("fsdp", "fsdp2")
 INSTALL = 'pip install --no-build-isolation "verl[flash-attn-cu130torch211]==0.9.1", which needs nvcc and builds long'
@@ -66,27 +62,32 @@ def attention_finding(config: DictConfig) -> Finding:
         if chosen == FLASH and problem is not None:
             return Finding(check, Level.ERROR, f"{setting}={FLASH}, but {problem}", "set it to sdpa, or remove it")
         name = chosen or (FLASH if problem is None else "sdpa")
-        parallel = _sequence_parallel(config)
-        if config.trainer.device == "cuda" and parallel > 1 and not str(name).startswith("flash_attention"):
+        shared = _shared_sequences(config)
+        if config.trainer.device == "cuda" and shared and not str(name).startswith("flash_attention"):
             # verl 0.9.1 patches transformers' flash attention alone to gather the slices (models/transformers).
             return Finding(
                 check,
                 Level.ERROR,
-                f"with ulysses_sequence_parallel_size={parallel} {name} would see a slice of each sequence only",
-                f"install flash-attn ({INSTALL}), or set actor_rollout_ref.actor.fsdp_config."
-                "ulysses_sequence_parallel_size=1",
+                f"with {' and '.join(shared)} above 1 {name} would see a slice of each sequence only",
+                f"install flash-attn ({INSTALL}), or set {' '.join(f'{setting}=1' for setting in shared)}",
             )
     if problem is not None:
         return Finding(check, Level.WARNING, f"sdpa, because {problem}", f"for more speed: {INSTALL}")
     return Finding(check, Level.OK, str(name))
 
 
+def trains_critic(config: DictConfig) -> bool:
+    """verl's need_critic, which warns where it finds none."""
+    from verl.trainer.ppo.utils import need_critic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bool(need_critic(config))
+
+
 def _settings(config: DictConfig) -> list[str]:
     """The settings of the models that are trained."""
-    critic = config.critic.enable
-    if critic is None:
-        critic = config.algorithm.adv_estimator == "gae"
-    return [SETTING, _CRITIC] if critic else [SETTING]
+    return [SETTING, _CRITIC] if trains_critic(config) else [SETTING]
 
 
 def _undecided(config: DictConfig, setting: str) -> bool:
@@ -95,8 +96,14 @@ def _undecided(config: DictConfig, setting: str) -> bool:
     return unset and config.trainer.device == "cuda" and config.actor_rollout_ref.actor.strategy in _ENGINES
 
 
-def _sequence_parallel(config: DictConfig) -> int:
-    """The largest number of GPUs that share a sequence."""
+def _shared_sequences(config: DictConfig) -> list[str]:
+    """The settings by which several GPUs share a sequence."""
     if config.actor_rollout_ref.actor.strategy not in _ENGINES:
-        return 1
-    return max(int(OmegaConf.select(config, f"{name}.ulysses_sequence_parallel_size", default=1)) for name in _SHARERS)
+        return []
+    roles = ["actor_rollout_ref.actor", "actor_rollout_ref.ref", *(["critic"] if trains_critic(config) else [])]
+    names = [
+        f"{role}{section}.ulysses_sequence_parallel_size"
+        for role in roles
+        for section in ("", ".fsdp" if role == "critic" else ".fsdp_config")
+    ]
+    return [name for name in names if OmegaConf.select(config, name, default=1) > 1]

@@ -5,22 +5,24 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from erpo.environment.attention import attention_finding
 from erpo.environment.data import data_findings
 from erpo.environment.finding import Finding, Level
 from erpo.environment.machine import Gpu, disk_findings, gpu_findings, gpus, memory_finding, shared_memory_finding
-from erpo.environment.model import model_finding, tokenizer_finding
-from erpo.environment.packages import package_findings
+from erpo.environment.model import model_findings, tokenizer_finding
+from erpo.environment.packages import has_cpu_platform, package_findings
 from erpo.environment.resources import joins, own_resources, resources_findings
 
 
 def examine_machine() -> Iterator[Finding]:
     """What is here, without a run."""
     listed = gpus()
-    yield from package_findings(on_cpu=not listed)
-    if listed:
+    # A login node has the GPU packages and no GPU.
+    on_cpu = not listed and has_cpu_platform()
+    yield from package_findings(on_cpu)
+    if not on_cpu:
         yield from gpu_findings(listed)
     else:
         yield Finding("GPU", Level.WARNING, "none: only the CPU platform works", "experiment=cpu_arithmetic needs none")
@@ -46,26 +48,24 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
         yield Finding("settings", Level.OK, "accepted")
     except ConfigError as error:
         yield Finding("settings", Level.ERROR, str(error), "change it")
-    path = str(OmegaConf.select(config, "actor_rollout_ref.model.path", default=""))
-    made_here = "arithmetic" in config and not Path(path).exists()
-    if made_here:
-        yield Finding("model", Level.OK, f"{path} is made by the run's first start")
-    else:
-        model = model_finding(path)
-        yield model
-        if model.level is Level.OK:
-            yield tokenizer_finding(path)
+    models = [*_models(config)]
+    yield from models
+    if not _makes_model(config):
+        if models[0].level is Level.OK:
+            model = config.actor_rollout_ref.model
+            yield tokenizer_finding(str(model.get("tokenizer_path") or model.path))
         yield from data_findings(config)
     yield attention_finding(config)
     address = joins(config)
     if address is None:
         yield Finding("Ray", Level.OK, "the run starts its own")
-        yield from resources_findings(config, own_resources(config, len(listed)), "this machine")
+        yield from resources_findings(config, own_resources(config), "this machine")
     else:
         yield _joined(config, address)
     memory, checkpoint = _estimate(config, listed)
     yield memory
-    yield from _host(Path(config.trainer.default_local_dir), checkpoint, config.trainer.max_actor_ckpt_to_keep)
+    folder, kept = Path(config.trainer.default_local_dir), config.trainer.max_actor_ckpt_to_keep
+    yield from _host(folder, checkpoint, kept, config.ray_kwargs.ray_init.get("_temp_dir"))
 
 
 def start_problem(config: DictConfig) -> str | None:
@@ -79,14 +79,25 @@ def start_problem(config: DictConfig) -> str | None:
 
 def _at_start(config: DictConfig) -> Iterator[Finding]:
     yield attention_finding(config)
-    yield model_finding(str(config.actor_rollout_ref.model.path))
+    yield from _models(config)
     address = joins(config)
     if address is None:
-        listed = gpus() if config.trainer.device == "cuda" else []
-        if config.trainer.device in ("cuda", "cpu"):
-            yield from resources_findings(config, own_resources(config, len(listed)), "this machine")
+        yield from resources_findings(config, own_resources(config), "this machine")
     else:
         yield _joined(config, address)
+
+
+def _models(config: DictConfig) -> Iterator[Finding]:
+    if _makes_model(config):
+        yield Finding("model", Level.OK, f"{config.actor_rollout_ref.model.path}, which the run's first start makes")
+    else:
+        yield from model_findings(config)
+
+
+def _makes_model(config: DictConfig) -> bool:
+    """Whether the run makes its own model, with the data beside it, and has not done so yet."""
+    path = Path(config.actor_rollout_ref.model.path)
+    return "arithmetic" in config and path.is_relative_to(config.arithmetic.folder) and not path.exists()
 
 
 def _joined(config: DictConfig, address: str) -> Finding:
@@ -103,10 +114,12 @@ def _joined(config: DictConfig, address: str) -> Finding:
     )
 
 
-def _host(run_folder: Path, checkpoint: float | None, kept: int | None) -> Iterator[Finding]:
+def _host(
+    run_folder: Path, checkpoint: float | None, kept: int | None, ray_folder: str | None = None
+) -> Iterator[Finding]:
     yield memory_finding()
     yield shared_memory_finding()
-    yield from disk_findings(run_folder, checkpoint, kept)
+    yield from disk_findings(run_folder, checkpoint, kept, ray_folder)
 
 
 def _estimate(config: DictConfig, listed: list[Gpu]) -> tuple[Finding, float | None]:

@@ -31,6 +31,11 @@ class Finding:
     found: str
     mend: str = ""
 
+    @classmethod
+    def judged(cls, check: str, fine: bool, found: str, mend: str, otherwise: Level = Level.ERROR) -> "Finding":
+        """A finding that is ok, or else at another level and with what mends it."""
+        return cls(check, Level.OK, found) if fine else cls(check, otherwise, found, mend)
+
     def sentence(self) -> str:
         """The finding as an error message."""
         return f"{self.check}: {self.found}; {self.mend}."

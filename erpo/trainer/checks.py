@@ -97,7 +97,8 @@ def _warn_of_verls_division(config: DictConfig) -> None:
         warnings.warn(
             f"actor_rollout_ref.rollout.temperature is {temperature:g}, by which verl divides bf16 logits in bf16, so "
             "that training log-probs differ from the rollout's; to divide in float32, leave it at 1 and set "
-            f"method=grpo_hot erpo.schedule.constant.temperature={temperature:g}.",
+            f"erpo.schedule.name=constant erpo.schedule.constant.temperature={temperature:g} "
+            f"actor_rollout_ref.model.external_lib={ENGINE_MODULE}.",
             stacklevel=3,
         )
 

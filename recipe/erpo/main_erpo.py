@@ -61,18 +61,12 @@ def train(config: DictConfig) -> int | None:
     auto_set_device(config)
     run_folder = prepare_folders(config)
     check_settings(config)
-    if "arithmetic" in config:
-        from erpo.arithmetic.prepare import PrepareConfig, prepare
-
-        task = config.arithmetic
-        try:
-            prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
-        except (ValueError, OSError, RuntimeError) as error:
-            raise ConfigError(f"arithmetic: {error}") from error
-    check_data_files(config)
     problem = start_problem(config)
     if problem is not None:
         raise ConfigError(problem)
+    if "arithmetic" in config:
+        _prepare_arithmetic(config.arithmetic)
+    check_data_files(config)
     chosen = choose_attention(config)
     if chosen is not None:
         print(chosen)
@@ -100,6 +94,17 @@ def train(config: DictConfig) -> int | None:
     if not validates_only(config):
         _write_report(logs)
     return None
+
+
+def _prepare_arithmetic(task: DictConfig) -> None:
+    """Make the model and the data of the CPU experiment, where they are not there yet: minutes."""
+    from erpo.arithmetic.prepare import PrepareConfig, prepare
+    from erpo.trainer.config import ConfigError
+
+    try:
+        prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ConfigError(f"arithmetic: {error}") from error
 
 
 class _StopsOnSigterm:

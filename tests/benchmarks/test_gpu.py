@@ -25,7 +25,7 @@ def accept(out, *options):
 
 @pytest.mark.slow
 def test_parts_at_toy_shapes(tmp_path):
-    done = accept(tmp_path / "toy.json", "--toy", "--only", "packages", "agreement", "attention", "log_probs", "fused")
+    done = accept(tmp_path / "toy.json", "--toy", "--only", "packages", "agreement", "attention", "log_probs")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = json.loads((tmp_path / "toy.json").read_text())
     assert results["packages"]["verl"] == "0.9.1" and results["toy"]
@@ -34,7 +34,7 @@ def test_parts_at_toy_shapes(tmp_path):
     assert first["ours"] < 0.1 and last["ours"] < 0.1 and last["entropy"] > first["entropy"] > 0.1
     assert results["attention"]["sdpa"]["seconds"] > 0
     assert "not installed" in results["attention"]["flash_attention_2"]["skipped"]
-    assert "minutes on a CPU" in results["log_probs"]["skipped"] and results["fused"]["skipped"]
+    assert "minutes on a CPU" in results["log_probs"]["skipped"]
 
 
 @pytest.mark.ray
@@ -60,10 +60,10 @@ def test_a_part_that_fails_costs_no_other(tmp_path, monkeypatch):
 
     monkeypatch.setitem(gpu.PARTS, "attention", broken)
     setting = gpu.Setting(True, ("toy",), tmp_path)
-    assert not gpu.accept(setting, tmp_path / "out.json", ["attention", "fused"])
+    assert not gpu.accept(setting, tmp_path / "out.json", ["attention", "log_probs"])
     results = json.loads((tmp_path / "out.json").read_text())
     assert results["attention"]["failed"] == "RuntimeError: no such kernel"
-    assert "refused" in results["fused"]["skipped"]
+    assert "minutes on a CPU" in results["log_probs"]["skipped"]
 
 
 @pytest.mark.parametrize("method", ["grpo", "erpo"])

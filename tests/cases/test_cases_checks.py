@@ -180,10 +180,16 @@ def test_what_is_only_doubtful_is_a_warning(build):
         )
     with pytest.warns(UserWarning, match="are not compared"):
         check_settings(build("erpo", f"{ROLLOUT}.calculate_log_probs=false"))
-    with pytest.warns(UserWarning, match=r"verl divides bf16 logits in bf16, .*grpo_hot .*temperature=1\.2\."):
+    with pytest.warns(UserWarning, match=r"verl divides bf16 logits in bf16, .*schedule\.constant\.temperature=1\.2 "):
         check_settings(
             build("grpo", f"{ROLLOUT}.temperature=1.2", "actor_rollout_ref.actor.fsdp_config.dtype=bfloat16")
         )
+    # What it advises is taken without a word.
+    constant = ["erpo.schedule.name=constant", "erpo.schedule.constant.temperature=1.2"]
+    engine = "actor_rollout_ref.model.external_lib=erpo.trainer.engine"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_settings(build("grpo", *constant, engine, "actor_rollout_ref.actor.fsdp_config.dtype=bfloat16"))
 
 
 def test_a_checkpoint_of_another_schedule_is_refused(build, tmp_path):

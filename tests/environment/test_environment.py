@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from ray._private.accelerators import get_accelerator_manager_for_resource
 from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
 from verl.models.transformers import monkey_patch
@@ -27,7 +28,7 @@ from erpo.environment.examination import examine_run, start_problem
 from erpo.environment.machine import disk_findings, gpus
 from erpo.environment.model import model_finding, tokenizer_finding
 from erpo.environment.packages import TESTED, package_findings
-from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs
+from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs, own_resources
 from recipe.erpo.doctor import main
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
@@ -149,6 +150,22 @@ def test_gpus_are_those_of_the_driver(tmp_path, monkeypatch):
     assert gpus() == []
 
 
+def test_hidden_gpus_do_not_count(build, monkeypatch):
+    found = own_resources(build("qwen2_5_7b"))
+    assert found["GPU"] == 0
+    manager = get_accelerator_manager_for_resource("GPU")
+    monkeypatch.setattr(manager, "get_current_node_num_accelerators", staticmethod(lambda: 8))
+    assert own_resources(build("qwen2_5_7b"))["GPU"] == 8
+    monkeypatch.setenv(manager.get_visible_accelerator_ids_env_var(), "0,3")
+    assert own_resources(build("qwen2_5_7b"))["GPU"] == 2
+
+
+def test_models_of_critic_and_reward_are_looked_for_too(build, tokenizer_folder):
+    settings = [f"actor_rollout_ref.model.path={tokenizer_folder}", "critic.enable=true", "critic.model.path=a/b/c"]
+    problem = start_problem(build("qwen2_5_7b", *settings))
+    assert problem == "model: critic.model.path=a/b/c is no folder of this machine; name another folder."
+
+
 def test_the_cluster_that_a_run_would_join(build, monkeypatch):
     config = build("qwen2_5_7b")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -220,8 +237,21 @@ ULYSSES = "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size"
 @pytest.mark.parametrize("settings", [[], [f"{SETTING}=sdpa"], [f"{SETTING}=eager"]])
 def test_attention_that_sees_a_slice_only_is_refused(build, settings):
     problem = start_problem(build("qwen2_5_7b", f"{ULYSSES}=4", *settings))
-    assert re.match(r"attention: with ulysses_sequence_parallel_size=4 (sdpa|eager) would see a slice", problem)
+    assert re.match(rf"attention: with {ULYSSES}.* above 1 (sdpa|eager) would see a slice", problem)
     assert f"{ULYSSES}=1" in advised(problem)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "actor_rollout_ref.ref.fsdp_config.ulysses_sequence_parallel_size",
+        "critic.fsdp.ulysses_sequence_parallel_size",
+    ],
+)
+def test_a_critic_or_reference_that_shares_sequences_is_named(setting):
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
+        config = compose("erpo_trainer", ["experiment=qwen2_5_7b", "critic.enable=true", f"{setting}=2"])
+    assert f"{setting}=1" in advised(attention_finding(config).mend)
 
 
 def test_flash_attention_gathers_the_slices(build, flash):

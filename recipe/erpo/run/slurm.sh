@@ -126,10 +126,13 @@ kill -0 "$ray" 2>/dev/null || fail "Ray has ended; its reason is above"
 # Bash does not hand a signal on, and while it waits in the foreground it does not even look at it.
 "${command[@]}" &
 training=$!
-trap 'kill -TERM "$training" 2>/dev/null || true' TERM
-code=0
-while kill -0 "$training" 2>/dev/null; do
-    wait "$training" && code=0 || code=$?
+trap 'told=true; kill -TERM "$training" 2>/dev/null || true' TERM
+code=0 told=true
+# A signal ends the wait, not the training; the code of one that ended meanwhile is given by the next wait, once.
+while $told; do
+    told=false
+    wait "$training" && status=0 || status=$?
+    ((status == 127)) || code=$status
 done
 # The code of a run that saved because it was told to end.
 if ((code == 75)); then scontrol requeue "$SLURM_JOB_ID" || true; fi
