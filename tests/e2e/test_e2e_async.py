@@ -3,8 +3,8 @@
 """The asynchronous trainer on two data-parallel workers with two vLLM replicas, killed and resumed.
 
 The killed part trains at the base temperature, whatever it samples at: the control. The resumed part trains as it
-samples; its first step, the fourth, is of groups that were in flight and still have the training temperature that they
-were given.
+samples. Its first step, the fourth, belongs to neither: some of its groups were in flight and still have the training
+temperature that they were given, others are new, and which depends on the machine.
 """
 
 import pytest
@@ -67,9 +67,8 @@ def test_two_workers_train_at_the_temperature_of_each_response(resumed):
 
 
 def test_wrong_temperature_in_training_is_seen(resumed):
-    metrics = read_metrics(resumed).loc[:4]
-    assert metrics["erpo/raised/probs_diff_max"].last_valid_index() == 4
-    assert metrics["erpo/raised/probs_diff_max"].min() > 1e-3
+    metrics = read_metrics(resumed).loc[:3]
+    assert metrics["erpo/raised/probs_diff_max"].max() > 1e-3
     # At the base temperature there is nothing to get wrong.
     assert metrics["erpo/base/probs_diff_max"].max() < 1e-6
 
