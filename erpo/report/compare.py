@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from erpo.report.data import Run, Steps
-from erpo.report.figures import Panel, canvas, number, over_steps, percent
+from erpo.report.figures import Panel, canvas, number, over_steps, over_tokens, percent
 
 # Okabe and Ito's colours without the yellow, which is lost on paper; markers and dashes tell the runs apart as well.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -69,10 +69,9 @@ def _panel(name: str, runs: Sequence[Run], values: Sequence[pd.Series]) -> Panel
         ends.append(f"{run.name} {show(series.iloc[0])} at first, {show(series.iloc[-1])} at last")
     over_steps(by_step)
     by_step.set_ylabel(name.replace(", ", ",\n"))
-    by_tokens.set(xlabel="generated tokens")
+    over_tokens(by_tokens)
     by_tokens.sharey(by_step)
     by_tokens.tick_params(labelleft=False)
-    by_tokens.ticklabel_format(axis="x", style="sci", scilimits=(0, 3), useMathText=True)
     if name.startswith("share"):
         by_step.set_ylim(-0.03, 1.03)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)

@@ -54,6 +54,12 @@ def number(value: float, digits: int = 2) -> str:
     return "-" if pd.isna(value) else f"{value:,.{digits}f}"
 
 
+def over_tokens(axis: Axes) -> None:
+    """Label an axis of generated tokens; six digits at every tick would run into each other."""
+    axis.set_xlabel("generated tokens")
+    axis.ticklabel_format(axis="x", style="sci", scilimits=(0, 3), useMathText=True)
+
+
 def canvas(rows: int = 1, columns: int = 1, height: float = 3.3) -> tuple[Figure, list[Axes]]:
     """A figure as wide as a phone can show with readable letters, and its axes."""
     # A Figure by itself: pyplot would keep every figure open, and ask for a display.

@@ -10,7 +10,17 @@ from matplotlib.artist import Artist
 from numpy.typing import NDArray
 
 from erpo.report.data import Run, Steps
-from erpo.report.figures import BASE_COLOUR, COLOURS, RAISED_COLOUR, Panel, canvas, number, over_steps, percent
+from erpo.report.figures import (
+    BASE_COLOUR,
+    COLOURS,
+    RAISED_COLOUR,
+    Panel,
+    canvas,
+    number,
+    over_steps,
+    over_tokens,
+    percent,
+)
 
 # Columns of the group log that a run may lack: the trainer's part, missing for groups that it dropped.
 ENTROPY, DIFF_MEAN, DIFF_MAX = "entropy", "probs_diff_mean", "probs_diff_max"
@@ -169,7 +179,9 @@ def signal(run: Run, steps: Steps) -> Panel | None:
         share.plot(tokens, ra, color=COLOURS["all_correct"], marker="^", markersize=3.5, label="from RA")
     share.set(ylabel="share of responses\nwith gradient", ylim=(-0.03, 1.03))
     rate.plot(tokens, per_thousand, color=COLOURS["mixed"], marker="o", markersize=3.5)
-    rate.set(xlabel="generated tokens", ylabel="responses with gradient from\nmixed groups per 1,000 tokens")
+    rate.set(ylabel="responses with gradient from\nmixed groups per 1,000 tokens")
+    over_tokens(share)
+    over_tokens(rate)
     rate.set_ylim(bottom=0)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     table = pd.DataFrame(
