@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The summary of a run: what happened to accuracy and to the residual prompts."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,7 @@ class RunSummary:
 
     Attributes:
         steps: Training steps done, as the metrics count them: an asynchronous run trains on groups of earlier steps.
-        accuracy_start: First held-out accuracy (mean over samples), None if there was no validation.
-        accuracy_end: Last one.
+        held_out: What the first and the last validation say of each set: name, first, last.
         window: Steps over which the two shares below are taken: ten, or half of a short run.
         all_correct_start: Share of all-correct groups in the first steps.
         all_correct_end: Share in the last steps.
@@ -41,8 +41,7 @@ class RunSummary:
     """
 
     steps: int
-    accuracy_start: float | None
-    accuracy_end: float | None
+    held_out: list[tuple[str, str, str]]
     window: int
     all_correct_start: float
     all_correct_end: float
@@ -70,13 +69,11 @@ def summarize(run_folder: str | Path) -> RunSummary:
     last = int(groups["step"].max())
     window = max(1, min(_LONGEST_WINDOW, last // 2))
     all_correct = groups["outcome"] == "all_correct"
-    accuracy = _held_out_accuracy(metrics)
     base = base_temperature(run_folder)
     raised = groups["temperature"] > (groups["temperature"].min() if base is None else base) + 1e-4
     return RunSummary(
         steps=max(last, int(metrics.index.max())),
-        accuracy_start=accuracy.iloc[0] if len(accuracy) else None,
-        accuracy_end=accuracy.iloc[-1] if len(accuracy) else None,
+        held_out=_held_out_rows(metrics),
         window=window,
         all_correct_start=float(all_correct[groups["step"] <= window].mean()),
         all_correct_end=float(all_correct[groups["step"] > last - window].mean()),
@@ -108,11 +105,11 @@ def print_summary(run_folder: str | Path) -> None:
         return
     table = Table(title="ERPO run", show_header=False, title_justify="left")
     table.add_row("steps", str(summary.steps))
-    if summary.accuracy_start is not None:
-        table.add_row("held-out accuracy", f"{summary.accuracy_start:.3f} -> {summary.accuracy_end:.3f}")
-    start, end = f"{summary.all_correct_start:.1%}", f"{summary.all_correct_end:.1%}"
-    shares = f"{start} -> {end} (first {summary.window} steps, last {summary.window})"
-    table.add_row("residual (all-correct) groups", shares)
+    for name, start, end in summary.held_out:
+        table.add_row(name, f"{start} -> {end}")
+    shares = f"{summary.all_correct_start:.1%} -> {summary.all_correct_end:.1%}"
+    window = f"first {summary.window} steps, last {summary.window}"
+    table.add_row("residual (all-correct) groups", f"{shares} ({window})")
     table.add_row("prompts seen", str(summary.prompts_seen))
     table.add_row("prompts raised", f"{summary.prompts_raised} (up to T = {summary.temperature_max:.2f})")
     table.add_row("prompts revived", str(summary.prompts_revived))
@@ -122,6 +119,24 @@ def print_summary(run_folder: str | Path) -> None:
         table.add_row("checkpoint", summary.checkpoint.name)
     # A pipe has no width of its own, and a folded path cannot be copied.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _held_out_rows(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
+    rows = []
+    names = [re.fullmatch(r"erpo/val/(.+)/mean@(\d+)", name) for name in metrics.columns]
+    for name in filter(None, names):
+        values = metrics[metrics[name[0]].notna()].iloc[[0, -1]]
+        prefix, k = f"erpo/val/{name[1]}", name[2]
+        means = zip(*(values[f"{prefix}/{part}"] for part in (f"mean@{k}", "mean_low", "mean_high")), strict=True)
+        first, last = (f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high in means)
+        rows.append((f"{name[1]}, mean@{k} (95 % interval)", first, last))
+        first, last = (f"{value:.1%}" for value in values[f"{prefix}/pass@{k}"])
+        rows.append((f"{name[1]}, pass@{k}", first, last))
+    accuracy = _held_out_accuracy(metrics)
+    if not rows and len(accuracy):
+        # A run of an earlier version.
+        rows.append(("held-out accuracy", f"{accuracy.iloc[0]:.3f}", f"{accuracy.iloc[-1]:.3f}"))
+    return rows
 
 
 def _print_without_steps(run_folder: Path) -> None:

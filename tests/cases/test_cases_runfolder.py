@@ -203,6 +203,17 @@ def test_the_validation_before_step_one_of_a_second_pass_is_not_the_firsts(tmp_p
     assert (superseded / "metrics.jsonl").read_bytes() == before
 
 
+def test_the_validation_before_step_one_of_a_new_run_stays(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    trainer = trainer_of(run_config(run))
+    trainer.global_steps = 0
+    validated(trainer, monkeypatch, 0.75)
+    trainer.global_steps = 1
+    trainer._begin_to_record()
+    assert read_metrics(run)["val-core/set/acc/mean@2"].tolist() == [0.75]
+    assert not (run / "superseded").exists()
+
+
 def test_the_line_of_a_step_is_there_before_its_checkpoint_is_named_and_once_only(tmp_path, monkeypatch):
     run = tmp_path / "run"
     trainer = trainer_of(run_config(run))
@@ -377,7 +388,7 @@ def test_hydras_command_line_gives_the_same_folder():
         pytest.param("erpo.accuracy.threshold=0.9", "erpo.accuracy.threshold: 0.5 -> 0.9", id="accuracy"),
         pytest.param("algorithm.norm_adv_by_std_in_grpo=false", "in_grpo: true -> false", id="estimator"),
         pytest.param("actor_rollout_ref.actor.clip_ratio_high=0.28", "clip_ratio_high: 0.2 -> 0.28", id="loss"),
-        pytest.param(f"{LR}=1e-5", f"{LR}: 0.0002 -> 1e-05", id="optimizer"),
+        pytest.param(f"{LR}=1e-5", f"{LR}: 0.0001 -> 1e-05", id="optimizer"),
         pytest.param("data.train_batch_size=8", "data.train_batch_size: 16 -> 8", id="batch"),
         pytest.param("actor_rollout_ref.rollout.n=4", "actor_rollout_ref.rollout.n: 8 -> 4", id="n"),
         pytest.param("actor_rollout_ref.rollout.top_p=0.9", "rollout.top_p: 1 -> 0.9", id="sampling"),

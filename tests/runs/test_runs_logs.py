@@ -89,13 +89,30 @@ def test_summary_counts_prompts_not_groups(tmp_path, capsys):
     metrics.append(30, {"val-core/x/acc/mean@4": 0.75})
     (tmp_path / "latest_checkpointed_iteration.txt").write_text("30")
     summary = summarize(tmp_path)
-    assert (summary.accuracy_start, summary.accuracy_end) == (0.5, 0.75)
+    assert summary.held_out == [("held-out accuracy", "0.500", "0.750")]
     assert (summary.prompts_seen, summary.prompts_raised, summary.prompts_revived) == (2, 1, 1)
     assert summary.all_correct_end == 0.5
     assert (summary.responses, summary.tokens) == (120, 480)
     assert summary.checkpoint == tmp_path / "global_step_30"
     print_summary(tmp_path)
     assert "0.500 -> 0.750" in capsys.readouterr().out
+
+
+def test_summary_shows_each_set_with_its_interval_and_pass_at_k(tmp_path, capsys):
+    GroupLog(tmp_path).write(1, [row(1)])
+    metrics = MetricsLog(tmp_path)
+    for step, mean in ((0, 0.5), (1, 0.25)):
+        own = {"mean@8": mean, "mean_low": mean - 0.1, "mean_high": mean + 0.1, "pass@8": mean + 0.3}
+        metrics.append(step, {f"erpo/val/openai/gsm8k/{name}": value for name, value in own.items()})
+        metrics.append(step, {"val-core/openai/gsm8k/acc/mean@8": mean, "erpo/val/aime/mean@32": 0.0625})
+    for name in ("mean_low", "mean_high", "pass@32"):
+        metrics.append(1, {f"erpo/val/aime/{name}": 0.125})
+    assert summarize(tmp_path).held_out[:2] == [
+        ("openai/gsm8k, mean@8 (95 % interval)", "50.0% (40.0% to 60.0%)", "25.0% (15.0% to 35.0%)"),
+        ("openai/gsm8k, pass@8", "80.0%", "55.0%"),
+    ]
+    print_summary(tmp_path)
+    assert "50.0% (40.0% to 60.0%) -> 25.0% (15.0% to 35.0%)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("steps", "window"), [(1, 1), (5, 2), (40, 10)])

@@ -38,6 +38,11 @@ HOOKS = [
     ),
     (trainer_base.PPOTrainer, "step", ["self", "metrics", "timing_raw"]),
     (trainer_base.PPOTrainer, "_validate", ["self"]),
+    (
+        trainer_base.PPOTrainer,
+        "_val_metrics_update",
+        ["self", "data_sources", "sample_uids", "reward_extra_infos_dict", "sample_turns", "expected_acc_counts"],
+    ),
     (trainer_base.PPOTrainer, "_save_checkpoint", ["self"]),
     (trainer_base.PPOTrainer, "_load_checkpoint", ["self"]),
     (trainer_base.PPOTrainer, "on_train_begin", ["self"]),

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step: counting, logging and showing what it did."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from erpo.trainer.groups import Group
 from erpo.trainer.live import choose_responses, log_live, read_responses
 from erpo.trainer.metrics import group_metrics, step_line
 from erpo.trainer.stages.base import TrainerStage
+from erpo.trainer.validation import validation_metrics
 
 
 class Step(TrainerStage):
@@ -26,6 +28,7 @@ class Step(TrainerStage):
         log_folder: Folder of the run's records.
         recording: Whether a step was recorded since the start.
         held_validation: Validation before the first step of a folder with records of an earlier pass.
+        first_pass: Whether this run recorded the validation before the first step, of a folder without records.
         stopping: Whether the run ends with the present step because it was asked to.
     """
 
@@ -34,6 +37,7 @@ class Step(TrainerStage):
     step_metrics: dict | None
     recording = False
     held_validation: dict[str, float] | None = None
+    first_pass = False
     stopping = False
 
     def on_train_begin(self) -> None:
@@ -92,7 +96,7 @@ class Step(TrainerStage):
         self.recording = True
         resumed = self.global_steps - 1
         superseded = new_superseded(self.run_folder)
-        moved = supersede(self.run_folder, resumed or FROM_SCRATCH, superseded)
+        moved = supersede(self.run_folder, resumed if resumed or self.first_pass else FROM_SCRATCH, superseded)
         commit(self.run_folder, superseded)
         for name in ("rollout_data_dir", "validation_data_dir"):
             if self.config.trainer.get(name):
@@ -112,6 +116,21 @@ class Step(TrainerStage):
                 f"more than erpo.groups.max_unscored={limit:g}: {problems[0]}; mend the reward function, or set "
                 "erpo.accuracy.metric to a key that it returns."
             )
+
+    def _val_metrics_update(
+        self,
+        data_sources: Sequence[str],
+        sample_uids: Sequence[str],
+        reward_extra_infos_dict: dict[str, list],
+        sample_turns: Sequence[int],
+        expected_acc_counts: dict[tuple[str, str], int] | None = None,
+    ) -> dict[str, float]:
+        expected = expected_acc_counts or Counter(zip(data_sources, sample_uids, strict=True))
+        own = validation_metrics(data_sources, sample_uids, reward_extra_infos_dict, expected, self.erpo.accuracy)
+        verls = super()._val_metrics_update(
+            data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts
+        )
+        return {**verls, **own}
 
     def _compute_metrics(
         self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
@@ -145,6 +164,7 @@ class Step(TrainerStage):
         if self.global_steps == 0 and holds_records(self.log_folder):
             self.held_validation = metrics
         else:
+            self.first_pass = self.global_steps == 0
             self.metrics_log.append(self.global_steps, metrics)
         if self.global_steps == 0 or not hasattr(self, "timing_raw"):
             # verl logs the validation before the first step by itself, outside the hook above.
