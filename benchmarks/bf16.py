@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""Disagreement of rollout and training log-probs in bf16 by temperature, on SmolLM2-135M-Instruct.
+"""Disagreement of rollout and training log-probs by temperature, on SmolLM2-135M-Instruct, in bf16 where not said else.
 
 vLLM samples responses in bf16 at each temperature, some of which bf16 does not hold. The training side computes their
 logits by a forward pass in bf16, and their log-probs in three ways: ours at T, ours at T rounded to bf16 (the control:
@@ -27,8 +27,13 @@ _TOPICS = ("bread", "rivers", "bridges", "winter", "clocks", "maps", "forests", 
 _TASKS = ("Explain {} in three sentences.", "Why do people like {}?", "Write a short story about {}.")
 
 
-def measure() -> dict[str, Any]:
-    """Rows by temperature, and the settings that they are of."""
+def measure(
+    dtype: str = "bfloat16",
+    temperatures: Sequence[float] = TEMPERATURES,
+    count: int = PROMPTS,
+    response_length: int = RESPONSE_LENGTH,
+) -> dict[str, Any]:
+    """Rows by temperature, and the settings that they are of; of one response to each of `count` prompts."""
     from erpo.evaluation.sampler import prepare_process
     from erpo.smollm2.weights import write_model
 
@@ -46,12 +51,17 @@ def measure() -> dict[str, Any]:
             for task in _TASKS
             for topic in _TOPICS
         ]
-        rows = disagreement(model, prompts[:PROMPTS], TEMPERATURES, RESPONSE_LENGTH)
-    return {"prompts": PROMPTS, "response_length": RESPONSE_LENGTH, "rows": rows}
+        rows = disagreement(model, prompts[:count], temperatures, response_length, dtype)
+    return {"prompts": count, "response_length": response_length, "dtype": dtype, "rows": rows}
 
 
 def disagreement(
-    model: str, prompts: list[list[int]], temperatures: Sequence[float], response_length: int, **engine: Any
+    model: str,
+    prompts: list[list[int]],
+    temperatures: Sequence[float],
+    response_length: int,
+    dtype: str = "bfloat16",
+    **engine: Any,
 ) -> list[dict[str, float]]:
     """Mean absolute difference of rollout and training log-probs, by temperature, on a GPU where there is one.
 
@@ -60,12 +70,15 @@ def disagreement(
         prompts: Tokens of each prompt, each of which gets a response.
         temperatures: Sampling temperatures.
         response_length: Tokens of every response.
+        dtype: What both sides compute in.
         engine: Further settings of vLLM.
 
     Returns:
-        For each temperature: ``tokens``, the mean ``entropy``, and the differences ``ours``, ``rounded`` and ``verl``.
+        For each temperature: ``tokens``, the mean ``entropy``, and the differences ``ours``, ``rounded`` and ``verl``;
+        the mean of log p_rollout - log p_train with its sign, ``signed`` with ours and ``signed_exact`` with log-probs
+        that are summed in float64.
     """
-    return _compare(model, _sample(model, prompts, temperatures, response_length, engine))
+    return _compare(model, dtype, _sample(model, dtype, prompts, temperatures, response_length, engine))
 
 
 def table(results: dict[str, Any]) -> str:
@@ -87,14 +100,19 @@ class _Response(NamedTuple):
 
 
 def _sample(
-    model: str, prompts: list[list[int]], temperatures: Sequence[float], response_length: int, settings: dict[str, Any]
+    model: str,
+    dtype: str,
+    prompts: list[list[int]],
+    temperatures: Sequence[float],
+    response_length: int,
+    settings: dict[str, Any],
 ) -> dict[float, list[_Response]]:
     """Responses by temperature, with the rollout's log-probs."""
     from vllm import LLM, SamplingParams
 
     engine = LLM(
         model=model,
-        dtype="bfloat16",
+        dtype=dtype,
         enforce_eager=True,
         max_model_len=max(map(len, prompts)) + response_length,
         seed=SEED,
@@ -102,7 +120,8 @@ def _sample(
         enable_prefix_caching=False,
         enable_chunked_prefill=False,
         max_num_batched_tokens=4096,
-        **settings,
+        # No more cache than is used: on a CPU, vLLM would fill most of the memory.
+        **{"num_gpu_blocks_override": 512, **settings},
     )
     found: dict[float, list[_Response]] = {}
     for temperature in temperatures:
@@ -125,7 +144,7 @@ def _sample(
     return found
 
 
-def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[str, float]]:
+def _compare(model: str, dtype: str, responses: dict[float, list[_Response]]) -> list[dict[str, float]]:
     """Mean absolute difference to the rollout's log-probs over all response tokens, by temperature and way."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -136,11 +155,11 @@ def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[s
 
     # As the layers of verl's FSDP engine compute. Rows of one length, because oneDNN compiles anew for every other one.
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    actor = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).to(device).eval()
+    actor = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(device).eval()
     longest = max(len(response.prompt) + len(response.tokens) for group in responses.values() for response in group)
     rows = []
     for temperature, group in tqdm(responses.items(), desc="training side", unit=" temperatures"):
-        sums = dict.fromkeys(("entropy", "ours", "rounded", "verl"), 0.0)
+        sums = dict.fromkeys(("entropy", "ours", "rounded", "verl", "signed", "signed_exact"), 0.0)
         tokens = sum(len(response.tokens) for response in group)
         sequences = [response.prompt + response.tokens for response in group]
         with torch.no_grad():
@@ -155,6 +174,7 @@ def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[s
                 logits.clone(), sampled_at.unsqueeze(-1), is_unit_temperature=temperature == 1.0
             )
             width = logits.shape[-1]
+            exact = torch.log_softmax(logits.double() / temperature, dim=-1).gather(-1, labels[:, None])[:, 0]
             ours, entropy = token_log_probs(logits, labels, sampled_at, vocabulary=width)
             assert entropy is not None
             rounded, _ = token_log_probs(logits, labels, sampled_at.bfloat16(), vocabulary=width, entropy=False)
@@ -162,6 +182,8 @@ def _compare(model: str, responses: dict[float, list[_Response]]) -> list[dict[s
             sums["entropy"] += float(entropy.sum())
             for name, values in (("ours", ours), ("rounded", rounded), ("verl", logprobs_from_logits(scaled, labels))):
                 sums[name] += float((values.float() - of_rollout).abs().sum())
+            sums["signed"] += float((of_rollout - ours).sum())
+            sums["signed_exact"] += float((of_rollout - exact).sum())
         rows.append(
             {"temperature": temperature, "tokens": tokens, **{name: total / tokens for name, total in sums.items()}}
         )

@@ -29,6 +29,13 @@ TEST_PROMPTS = 256
 SAMPLES = 8
 MODEL = "actor/huggingface"
 
+# Longer than the quickstart, in larger steps, with few enough prompts for half a dozen visits to each.
+SETTINGS = [
+    "arithmetic.train_prompts=128",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=16",
+    "actor_rollout_ref.actor.optim.lr=2.0e-4",
+    "erpo.schedule.rising.steps=47",
+]
 METHODS = {
     "grpo": ["method=grpo"],
     "grpo_hot": ["method=grpo_hot"],
@@ -79,8 +86,9 @@ class Training:
     def command(self) -> list[str]:
         """The command that starts the run, or goes on with it."""
         return [
-            *(sys.executable, "-m", "recipe.erpo.main_erpo", "experiment=cpu_arithmetic"),
+            *(sys.executable, "-m", "recipe.erpo.main_erpo", "experiment=cpu_arithmetic", *SETTINGS),
             *ALL[self.method],
+            f"arithmetic.folder={self.folder.parent / 'arithmetic'}",
             f"data.seed={self.seed}",
             f"actor_rollout_ref.rollout.seed={self.seed}",
             f"erpo.token_budget={TOKEN_BUDGET}",

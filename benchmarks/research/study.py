@@ -22,8 +22,7 @@ from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from benchmarks.research.loop import Arm, LoopConfig, run
 from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.prepare import VALIDATION_PROMPTS
-from erpo.arithmetic.task import OPERATION_COUNTS, Pools, make_pools
+from erpo.arithmetic.task import OPERATION_COUNTS, RESERVED_VALIDATION_PROMPTS, Pools, make_pools
 from erpo.arithmetic.warmup import WarmupConfig, warm_up
 from erpo.tracker import Outcome
 
@@ -88,7 +87,7 @@ class Task:
 
     def pools(self) -> Pools:
         """Training prompts of all seeds and the test sets of all base models."""
-        return make_pools(SEEDS * POOL, BASES * TEST, VALIDATION_PROMPTS, self.operations)
+        return make_pools(SEEDS * POOL, BASES * TEST, RESERVED_VALIDATION_PROMPTS, self.operations)
 
     @property
     def max_tokens(self) -> int:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from erpo.arithmetic.prepare import VALIDATION_PROMPTS
-from erpo.arithmetic.task import make_pools
+from erpo.arithmetic.task import RESERVED_VALIDATION_PROMPTS, make_pools
 
 REPETITIONS = 3
 
@@ -28,7 +27,7 @@ def export(folder: Path, train_prompts: int, test_prompts: int) -> None:
     Raises:
         ValueError: A number is not positive, or there are not so many problems.
     """
-    pools = make_pools(train_prompts, test_prompts, VALIDATION_PROMPTS)
+    pools = make_pools(train_prompts, test_prompts, RESERVED_VALIDATION_PROMPTS)
     folder.mkdir(parents=True, exist_ok=True)
     for name, problems in (("train", pools.train * REPETITIONS), ("test", pools.test)):
         rows = [{"problem": problem.prompt, "answer": problem.answer} for problem in problems]

@@ -28,6 +28,10 @@ MAX_RESPONSE_TOKENS = MAX_RESPONSE_CHARACTERS + 1
 TRAIN_SEED = 1
 TEST_SEED = 777
 VALIDATION_SEED = 4242
+# Prompts of these pools are kept out of every warm-up. Up to these sizes no pool depends on the size of another.
+RESERVED_TRAIN_PROMPTS = 4096
+RESERVED_TEST_PROMPTS = 1024
+RESERVED_VALIDATION_PROMPTS = 512
 
 
 @dataclass(frozen=True)
@@ -141,14 +145,24 @@ def make_pools(
 ) -> Pools:
     """Builds the three disjoint pools.
 
-    The test pool is drawn first, so its prompts depend on no other size: results on it stay comparable.
+    The test pool is drawn first, so its prompts depend on no other size; the others do not either, up to the reserved
+    sizes: results stay comparable.
 
     Raises:
         ValueError: If a size is not positive or there are not enough distinct prompts.
     """
-    test = distinct_problems(TEST_SEED, test_prompts, (), operations)
+    for size in (train_prompts, test_prompts, validation_prompts):
+        if size < 1:
+            raise ValueError(f"a pool needs at least 1 prompt, got {size}")
+    test = distinct_problems(TEST_SEED, max(test_prompts, RESERVED_TEST_PROMPTS), (), operations)
     taken = {problem.prompt for problem in test}
-    validation = distinct_problems(VALIDATION_SEED, validation_prompts, taken, operations)
+    drawn = max(validation_prompts, RESERVED_VALIDATION_PROMPTS)
+    validation = distinct_problems(VALIDATION_SEED, drawn, taken, operations)
     taken.update(problem.prompt for problem in validation)
     train = distinct_problems(TRAIN_SEED, train_prompts, taken, operations)
-    return Pools(train=train, test=test, validation=validation)
+    return Pools(train=train, test=test[:test_prompts], validation=validation[:validation_prompts])
+
+
+def reserved_pools(operations: Sequence[int] = OPERATION_COUNTS) -> Pools:
+    """The pools at their reserved sizes."""
+    return make_pools(RESERVED_TRAIN_PROMPTS, RESERVED_TEST_PROMPTS, RESERVED_VALIDATION_PROMPTS, operations)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from erpo.artefact import ARTEFACT_SECTIONS
 from erpo.environment.attention import attention_finding
 from erpo.environment.data import data_findings
 from erpo.environment.finding import Finding, Level
@@ -97,7 +98,8 @@ def _models(config: DictConfig) -> Iterator[Finding]:
 def _makes_model(config: DictConfig) -> bool:
     """Whether the run makes its own model, with the data beside it, and has not done so yet."""
     path = Path(config.actor_rollout_ref.model.path)
-    return "arithmetic" in config and path.is_relative_to(config.arithmetic.folder) and not path.exists()
+    folders = [config[section].folder for section in ARTEFACT_SECTIONS if section in config]
+    return any(path.is_relative_to(folder) for folder in folders) and not path.exists()
 
 
 def _joined(config: DictConfig, address: str) -> Finding:

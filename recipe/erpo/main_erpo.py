@@ -64,8 +64,7 @@ def train(config: DictConfig) -> int | None:
     problem = start_problem(config)
     if problem is not None:
         raise ConfigError(problem)
-    if "arithmetic" in config:
-        _prepare_arithmetic(config.arithmetic)
+    _prepare_artefacts(config)
     check_data_files(config)
     chosen = choose_attention(config)
     if chosen is not None:
@@ -96,15 +95,30 @@ def train(config: DictConfig) -> int | None:
     return None
 
 
-def _prepare_arithmetic(task: DictConfig) -> None:
-    """Make the model and the data of the CPU experiment, where they are not there yet: minutes."""
-    from erpo.arithmetic.prepare import PrepareConfig, prepare
+def _prepare_artefacts(config: DictConfig) -> None:
+    """Make the model and the data of an experiment that makes its own, where they are not there yet."""
     from erpo.trainer.config import ConfigError
 
     try:
-        prepare(task.folder, PrepareConfig(train_prompts=task.train_prompts, test_prompts=task.test_prompts))
-    except (ValueError, OSError, RuntimeError) as error:
-        raise ConfigError(f"arithmetic: {error}") from error
+        if "arithmetic" in config:
+            from erpo.arithmetic import prepare as arithmetic
+            from erpo.arithmetic.warmup import WarmupConfig
+
+            settings = dict(config.arithmetic)
+            folder, seed = settings.pop("folder"), settings.pop("base_seed")
+            warmup = None if seed is None else WarmupConfig(seed=seed)
+            arithmetic.prepare(folder, arithmetic.PrepareConfig(**settings, warmup=warmup))
+        if "word_problems" in config:
+            from erpo.smollm2 import prepare as smollm2
+
+            settings = dict(config.word_problems)
+            folder = settings.pop("folder")
+            smollm2.prepare(folder, smollm2.PrepareConfig(**settings, dtype=config.cpu.dtype))
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        # transformers' own messages have several lines.
+        raise ConfigError(
+            f"model and data could not be made: {next(iter(str(error).splitlines()), repr(error))}"
+        ) from error
 
 
 class _StopsOnSigterm:

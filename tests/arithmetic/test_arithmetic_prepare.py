@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from erpo.arithmetic import base
 from erpo.arithmetic import prepare as module
 from erpo.arithmetic.prepare import PrepareConfig, main, prepare
 from erpo.arithmetic.task import make_pools
@@ -40,9 +41,9 @@ class Builds:
 
 @pytest.fixture(autouse=True)
 def builds(monkeypatch: pytest.MonkeyPatch) -> Builds:
-    counter = Builds(module.warm_up)
-    monkeypatch.setattr(module, "warm_up", counter)
-    monkeypatch.setattr(module, "VALIDATION_PROMPTS", 4)
+    counter = Builds(base.warm_up)
+    monkeypatch.setattr(base, "warm_up", counter)
+    monkeypatch.setattr(base, "reserved_pools", lambda: make_pools(6, 2, 4))
     return counter
 
 
@@ -67,6 +68,17 @@ def test_files_are_in_verl_s_schema_and_the_model_loads(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(prepared.model_path)
     assert len(tokenizer) == model.config.vocab_size
     assert 0.0 <= prepared.base_accuracy <= 1.0
+
+
+def test_the_base_model_of_the_package_needs_no_warm_up(tmp_path: Path, builds: Builds) -> None:
+    prepared = prepare(tmp_path / "a", PrepareConfig(train_prompts=6, test_prompts=64))
+    assert builds.count == 0
+    assert {path.name for path in prepared.model_path.iterdir()} == {path.name for path in base.BASE_FOLDER.iterdir()}
+    # Right about half of the time, so that a run has something to learn and something to learn from.
+    assert 0.35 < prepared.base_accuracy < 0.65
+    with pytest.raises(ValueError, match="may have met test prompts after the first 1024"):
+        PrepareConfig(test_prompts=1025)
+    assert PrepareConfig(test_prompts=1025, warmup=WARMUP).test_prompts == 1025
 
 
 def test_a_finished_artefact_is_reused_and_says_so(
@@ -167,9 +179,8 @@ def test_errors_of_the_command_are_one_sentence(tmp_path: Path, capsys: pytest.C
     (tmp_path / "file").write_text("")
     for arguments, words in (
         (["--out", str(tmp_path / "a"), "--train-prompts", "0"], "train_prompts must be positive, got 0"),
-        (["--out", str(tmp_path / "a"), "--test-prompts", "1000000"], "too many"),
-        (["--out", str(tmp_path / "a"), "--target-accuracy", "1.5"], "target_accuracy must be"),
-        (["--out", str(tmp_path / "a"), "--max-steps", "1"], "did not reach accuracy"),
+        (["--out", str(tmp_path / "a"), "--test-prompts", "1000000"], "take fewer"),
+        (["--out", str(tmp_path / "a"), "--test-prompts", "1000000", "--seed", "1"], "too many"),
         (["--out", str(tmp_path / "file" / "a")], "cannot write"),
         (["--out", str(tmp_path / "file")], "not a folder"),
     ):

@@ -15,6 +15,7 @@ from erpo.arithmetic.task import (
     distinct_problems,
     draw_problem,
     make_pools,
+    reserved_pools,
 )
 
 
@@ -70,10 +71,16 @@ def test_pools_exclude_what_they_are_told_to() -> None:
     assert first.isdisjoint(problem.prompt for problem in distinct_problems(seed=1, count=50, exclude=first))
 
 
-def test_pools_are_reproducible_and_the_test_pool_depends_on_no_other_size() -> None:
+def test_pools_are_reproducible_and_no_pool_depends_on_the_size_of_another() -> None:
     assert make_pools(128, 256, 512) == make_pools(128, 256, 512)
-    assert make_pools(256, 256, 64).test == make_pools(128, 256, 512).test
-    assert make_pools(256, 256, 512).train[:128] == make_pools(128, 256, 512).train
+    reserved = reserved_pools()
+    for sizes in ((1, 1, 1), (128, 256, 512), (4096, 7, 300), (300, 1024, 20)):
+        pools = make_pools(*sizes)
+        assert pools.train == reserved.train[: sizes[0]]
+        assert pools.test == reserved.test[: sizes[1]]
+        assert pools.validation == reserved.validation[: sizes[2]]
+    # The test pool is the first to be drawn.
+    assert make_pools(5000, 1024, 600).test == reserved.test
 
 
 def test_the_default_train_pool_is_pinned() -> None:

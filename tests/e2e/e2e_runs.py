@@ -54,6 +54,7 @@ def small_run(data: Path, run_folder: Path, *overrides: str) -> list[str]:
         "data.max_response_length=16",
         f"actor_rollout_ref.model.path={data}/model",
         "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+        "actor_rollout_ref.actor.optim.lr=2.0e-4",
         "actor_rollout_ref.rollout.n=4",
         "actor_rollout_ref.rollout.val_kwargs.n=1",
         f"reward.custom_reward_function.path={Path(__file__).parent / 'scripted_reward.py'}",

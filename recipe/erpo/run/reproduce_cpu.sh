@@ -11,7 +11,7 @@ Go through docs/reproduce.md on a laptop's CPU, with the tiny model and its arit
     reproduce_cpu.sh [--model FOLDER] [--steps N] [--methods "NAME..."] [--prompts N] [--dry-run] OUT [SETTING...]
 
   OUT         folder of everything that is written
-  --model     a Hugging Face folder to start from (default: the quickstart's model, made on first use)
+  --model     a Hugging Face folder to start from (default: the quickstart's base model)
   --steps     training steps (default: 8)
   --methods   methods to compare (default: "grpo erpo")
   --prompts   training prompts, and test prompts (default: 128)
@@ -53,7 +53,6 @@ done
 out=${arguments[0]}
 settings=("${arguments[@]:1}")
 python=${PYTHON:-python}
-folder=${XDG_CACHE_HOME:-$HOME/.cache}/erpo/arithmetic
 
 run() {
     printf '\n==> '
@@ -62,10 +61,7 @@ run() {
     $dry_run || "$@"
 }
 
-if [[ -z $model ]]; then
-    model=$folder/model
-    run "$python" -m erpo.arithmetic.prepare --out "$folder" --train-prompts 128 --test-prompts 256
-fi
+model=${model:-$(cd "$(dirname "$0")/../../.." && pwd)/erpo/arithmetic/base_model}
 
 # The arithmetic problems, as a set of mathematics would come: a file of problems and answers.
 run "$python" -m erpo.arithmetic.export --train-prompts "$prompts" --test-prompts "$prompts" --out "$out/source"
