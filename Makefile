@@ -29,7 +29,7 @@ $(STAMP): requirements/cpu.lock pyproject.toml
 	@$(BIN)/python -c "import torch, verl, vllm, erpo" >/dev/null 2>&1 || (echo "setup failed: run 'make clean setup'" && exit 1)
 	@touch $(STAMP)
 
-quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what happened (about 10 minutes)
+quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what happened (about 5 minutes)
 	@$(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_arithmetic method=erpo
 
 # Files in their order, not the largest first: the real runs are few tests of minutes each, and would come last.
