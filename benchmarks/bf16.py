@@ -120,8 +120,7 @@ def _sample(
         enable_prefix_caching=False,
         enable_chunked_prefill=False,
         max_num_batched_tokens=4096,
-        # No more cache than is used: on a CPU, vLLM would fill most of the memory.
-        **{"num_gpu_blocks_override": 512, **settings},
+        **settings,
     )
     found: dict[float, list[_Response]] = {}
     for temperature in temperatures:

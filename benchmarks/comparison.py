@@ -34,6 +34,7 @@ SETTINGS = [
     "arithmetic.train_prompts=128",
     "actor_rollout_ref.actor.ppo_mini_batch_size=16",
     "actor_rollout_ref.actor.optim.lr=2.0e-4",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps=5",
     "erpo.schedule.rising.steps=47",
 ]
 METHODS = {

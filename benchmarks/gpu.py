@@ -89,7 +89,7 @@ def _agreement(setting: Setting, shape: str) -> list[dict[str, float]]:
     model = _write_model(setting, shape)
     prompts = torch.randint(10, (8 if setting.toy else 64, 16), generator=torch.Generator().manual_seed(0)).tolist()
     temperatures = (TEMPERATURES[0], TEMPERATURES[-1]) if setting.toy else TEMPERATURES
-    engine: dict[str, Any] = {} if setting.toy else {"gpu_memory_utilization": 0.5, "num_gpu_blocks_override": None}
+    engine: dict[str, Any] = {} if setting.toy else {"gpu_memory_utilization": 0.5}
     length = 8 if setting.toy else 128
     return disagreement(str(model), prompts, temperatures, length, skip_tokenizer_init=True, **engine)
 

@@ -3,10 +3,11 @@
 """Does the quickstart teach? Its run from several base models: ``python -m benchmarks.quickstart --out DIR``.
 
 The base model decides more about a run than the method does: a quickstart that was tuned on one teaches that one.
-Each base is warmed up from its own seed; a call that was stopped goes on where it was.
+Each base is warmed up from its own seed; a call that was stopped begins with the run that it was in.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import time
@@ -14,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from transformers import AutoTokenizer, Qwen2ForCausalLM
 
-from erpo.arithmetic.base import one_thread
+from erpo.arithmetic.base import load_base, one_thread
 from erpo.arithmetic.prepare import PrepareConfig, prepare
 from erpo.arithmetic.sampling import group_accuracies
 from erpo.arithmetic.task import RESERVED_TEST_PROMPTS, make_pools
@@ -29,8 +29,7 @@ RESULTS_FILE = "quickstart.csv"
 
 def accuracy(folder: Path) -> tuple[float, float]:
     """Mean@8 and pass@8 of a model on the held-out problems of all sizes of the task, at T = 1."""
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype="float32")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_base(folder)
     test = make_pools(1, RESERVED_TEST_PROMPTS, 1).test
     with one_thread():
         scores = pd.Series(group_accuracies(model, tokenizer, test, SAMPLES, temperature=1.0, seed=0))
@@ -48,6 +47,8 @@ def run(base_seed: int | None, out: Path, settings: Sequence[str]) -> dict[str, 
     base, folder = out / f"base-{name}", out / f"run-{name}"
     experiment = ["experiment=cpu_arithmetic", "method=erpo"]
     prepare(base, PrepareConfig(warmup=None if base_seed is None else WarmupConfig(seed=base_seed)))
+    # The seconds of a run that was cut off and goes on would be those of its last part.
+    shutil.rmtree(folder, ignore_errors=True)
     begin = time.monotonic()
     command = [
         *(sys.executable, "-m", "recipe.erpo.main_erpo", *experiment),

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 logger = logging.getLogger(__name__)
 
 # Sections of the settings whose key `folder` names an artefact.
@@ -68,6 +70,29 @@ def build_once(
             shutil.rmtree(workshop, ignore_errors=True)
         logger.info("built model and data in %s", folder)
         return manifest
+
+
+def write_rows(path: Path, data_source: str, split: str, rows: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
+    """Writes problems in verl's schema.
+
+    Args:
+        path: Parquet file to write.
+        data_source: Name of the set.
+        split: ``train`` or ``test``.
+        rows: Of each problem the question, the answer, and what its ``extra_info`` should hold besides. The prompt id
+            is the question, so it is the same under all settings.
+    """
+    table: list[dict[str, Any]] = [
+        {
+            "data_source": data_source,
+            "prompt": [{"role": "user", "content": question}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": answer},
+            "extra_info": {"index": index, "split": split, "prompt_id": f"{data_source}:{question}", **more},
+        }
+        for index, (question, answer, more) in enumerate(rows)
+    ]
+    pd.DataFrame(table).to_parquet(path)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ on another processor, and the base model decides more about a run than the metho
 
 import argparse
 import logging
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +40,8 @@ def one_thread() -> Iterator[None]:
 
 
 def load_base(folder: Path = BASE_FOLDER) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """Model and tokenizer of a base model's folder."""
-    return Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    """Model, in float32, and tokenizer of a folder."""
+    return Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
 
 
 def make_base(folder: Path, config: WarmupConfig, exclude: Collection[str] = ()) -> WarmupResult:
@@ -92,12 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="base", description="Warm the base model up anew (three minutes), and say how it differs."
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, replaced if it is there")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, which must be empty or new")
     parser.add_argument("--seed", type=int, default=WarmupConfig.seed, help="default: %(default)s, the package's")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        parser.exit(1, f"error: {options.out} is not an empty folder; choose another\n")
     try:
-        shutil.rmtree(options.out, ignore_errors=True)
         result = make_base(options.out, WarmupConfig(seed=options.seed))
     except (OSError, RuntimeError) as error:
         parser.exit(1, f"error: {error}\n")

@@ -13,13 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from erpo.arithmetic.base import BASE_FOLDER, load_base, make_base, one_thread
 from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import RESERVED_TEST_PROMPTS, RESERVED_VALIDATION_PROMPTS, Problem, make_pools
+from erpo.arithmetic.task import RESERVED_TEST_PROMPTS, RESERVED_VALIDATION_PROMPTS, make_pools
 from erpo.arithmetic.warmup import WarmupConfig
-from erpo.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once
+from erpo.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once, write_rows
 
 # Raise it with every change of what is built from the same settings.
 FORMAT_VERSION = 3
@@ -95,8 +93,9 @@ def prepare(folder: str | Path, config: PrepareConfig | None = None) -> Prepared
 
 def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     pools = make_pools(config.train_prompts, config.test_prompts, RESERVED_VALIDATION_PROMPTS)
-    _write_rows(folder / TRAIN_FILE, pools.train, "train")
-    _write_rows(folder / TEST_FILE, pools.test, "test")
+    for file, problems, split in ((TRAIN_FILE, pools.train, "train"), (TEST_FILE, pools.test, "test")):
+        rows = ((problem.prompt, problem.answer, {"operations": problem.operations}) for problem in problems)
+        write_rows(folder / file, DATA_SOURCE, split, rows)
     result = None
     if config.warmup is None:
         shutil.copytree(BASE_FOLDER, folder / MODEL_FOLDER)
@@ -106,26 +105,6 @@ def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     with one_thread():
         scores = group_accuracies(model, tokenizer, pools.test, BASE_ACCURACY_SAMPLES, temperature=1.0, seed=0)
     return {"base_accuracy": sum(scores) / len(scores), "warmup": result}
-
-
-def _write_rows(path: Path, problems: Sequence[Problem], split: str) -> None:
-    pd.DataFrame([_row(problem, split, index) for index, problem in enumerate(problems)]).to_parquet(path)
-
-
-def _row(problem: Problem, split: str, index: int) -> dict[str, Any]:
-    """One row in verl's schema. The prompt id is the prompt itself, so it is the same under all settings."""
-    return {
-        "data_source": DATA_SOURCE,
-        "prompt": [{"role": "user", "content": problem.prompt}],
-        "ability": "math",
-        "reward_model": {"style": "rule", "ground_truth": problem.answer},
-        "extra_info": {
-            "index": index,
-            "split": split,
-            "prompt_id": f"{DATA_SOURCE}:{problem.prompt}",
-            "operations": problem.operations,
-        },
-    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

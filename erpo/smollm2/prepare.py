@@ -15,14 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from erpo.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once
-from erpo.smollm2.problems import MAX_STEPS, MIN_STEPS, WordProblem, draw_problem, make_pools
+from erpo.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once, write_rows
+from erpo.smollm2.problems import MAX_STEPS, MIN_STEPS, draw_problem, make_pools
 from erpo.smollm2.weights import SOURCES, write_model
 
 # Raise it with every change of what is built from the same settings.
@@ -92,8 +91,8 @@ def prepare(folder: str | Path, config: PrepareConfig | None = None) -> dict[str
 def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     train, test = make_pools(config.train_prompts, config.test_prompts)
     for file, problems, split in ((TRAIN_FILE, train, "train"), (TEST_FILE, test, "test")):
-        rows = [_row(problem, split, index) for index, problem in enumerate(problems)]
-        pd.DataFrame(rows).to_parquet(folder / file)
+        rows = ((problem.question, problem.answer, {"steps": len(problem.steps)}) for problem in problems)
+        write_rows(folder / file, DATA_SOURCE, split, rows)
     raw = Path(config.source)
     if config.source in SOURCES:
         raw = write_model(folder / "raw", config.source)
@@ -108,22 +107,6 @@ def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
             path.unlink()
         raw.rmdir()
     return {"losses": losses, "warmup_seconds": round(time.monotonic() - begin)}
-
-
-def _row(problem: WordProblem, split: str, index: int) -> dict[str, Any]:
-    """One row in verl's schema."""
-    return {
-        "data_source": DATA_SOURCE,
-        "prompt": [{"role": "user", "content": problem.question}],
-        "ability": "math",
-        "reward_model": {"style": "rule", "ground_truth": problem.answer},
-        "extra_info": {
-            "index": index,
-            "split": split,
-            "prompt_id": f"{DATA_SOURCE}:{problem.question}",
-            "steps": len(problem.steps),
-        },
-    }
 
 
 def warm_up(

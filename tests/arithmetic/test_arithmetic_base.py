@@ -57,6 +57,12 @@ def test_the_command_says_how_the_new_model_differs(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 steps") and lines[3] == "greedy answers that are the same: 0.0% of 40"
     assert float(lines[1].split(":")[1]) > 0.1
+    # A folder that holds anything is not touched.
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        base.main(["--out", str(tmp_path)])
+    assert "is not an empty folder; choose another" in capsys.readouterr().err
+    assert (tmp_path / "mine.txt").read_text() == "mine"
     assert base.describe_difference(base.BASE_FOLDER)[::2] == [
         "largest difference of a weight: 0",
         "greedy answers that are the same: 100.0% of 40",

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from erpo.smollm2 import problems as module
 from erpo.smollm2.problems import LARGEST, OPERATIONS, distinct_problems, draw_problem, make_pools
 from erpo.smollm2.reward import compute_score
 
@@ -65,4 +64,3 @@ def test_pools_are_disjoint_and_depend_on_no_other_size():
 
 def test_the_scorer_is_not_fooled_by_a_number_in_the_text():
     assert compute_score("word_problems", "The answer is 42.", "42")["acc"] == 0.0
-    assert module.RESERVED_TEST_PROMPTS >= 512

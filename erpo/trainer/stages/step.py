@@ -125,7 +125,7 @@ class Step(TrainerStage):
         sample_turns: Sequence[int],
         expected_acc_counts: dict[tuple[str, str], int] | None = None,
     ) -> dict[str, float]:
-        expected = expected_acc_counts or Counter(zip(data_sources, sample_uids, strict=True))
+        expected = expected_acc_counts or Counter(zip(map(str, data_sources), map(str, sample_uids), strict=True))
         own = validation_metrics(data_sources, sample_uids, reward_extra_infos_dict, expected, self.erpo.accuracy)
         verls = super()._val_metrics_update(
             data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts
