@@ -3,8 +3,9 @@
 """Log-probs at Qwen2.5's widths, forward and backward: one temperature per response, one for all, and T = 1.
 
 What follows the model's last layer: output head, division by the temperature, log-prob of the response's tokens. One
-temperature for all, and T = 1, by the functions of verl's FSDP engine; one per response by ours. On a GPU where
-there is one, else on the CPU.
+temperature for all, and T = 1, by the functions of verl's FSDP engine; one per response by ours. The same two by verl's
+fused kernels, which never hold all logits: the torch back end everywhere, triton on a GPU. On a GPU where there is
+one, else on the CPU.
 """
 
 import multiprocessing
@@ -17,7 +18,8 @@ import torch
 
 VOCABULARY = 151_936
 WIDTHS = {"qwen2.5-3b": 2048, "qwen2.5-7b": 3584}
-VARIANTS = ("unit", "scalar", "per_response")
+VARIANTS = ("unit", "scalar", "per_response", "torch_scalar", "torch_per_response")
+ON_GPU = ("triton_scalar", "triton_per_response")
 REPETITIONS = 5
 ROUNDS = 3
 
@@ -26,17 +28,21 @@ def measure() -> dict[str, Any]:
     """Seconds, peak memory, and their ratios to the scalar, by model."""
     on_gpu = torch.cuda.is_available()
     tokens = 8192 if on_gpu else 192
+    variants = VARIANTS + ON_GPU if on_gpu else VARIANTS
     results: dict[str, Any] = {"device": torch.cuda.get_device_name() if on_gpu else "cpu", "tokens": tokens}
     for name, width in WIDTHS.items():
         # Each in a process of its own, for the peak of memory; in rounds, so that a busy moment meets all of them.
-        rounds = [{variant: _in_process(variant, width, tokens) for variant in VARIANTS} for _ in range(ROUNDS)]
+        rounds = [{variant: _in_process(variant, width, tokens) for variant in variants} for _ in range(ROUNDS)]
         entry: dict[str, Any] = {}
         for i, quantity in enumerate(("seconds", "peak_gib")):
-            for variant in VARIANTS:
+            for variant in variants:
                 entry[f"{variant}_{quantity}"] = median(one[variant][i] for one in rounds)
-                if variant != "scalar":
-                    ratio = median(one[variant][i] / one["scalar"][i] for one in rounds)
-                    entry[f"{variant}_to_scalar_{quantity}"] = ratio
+                # A fused kernel with a temperature per response against the same one with one for all.
+                backend = variant.removesuffix("_per_response")
+                other = f"{backend}_scalar" if f"{backend}_scalar" in variants else "scalar"
+                for against in {other, "scalar"} - {variant}:
+                    ratio = median(one[variant][i] / one[against][i] for one in rounds)
+                    entry[f"{variant}_to_{against}_{quantity}"] = ratio
         results[name] = entry
     return results
 
@@ -52,8 +58,10 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
     from verl.utils.torch_functional import logprobs_from_logits
     from verl.workers.engine.fsdp.transformer_impl import _scale_logits_by_temperature
 
+    from erpo.trainer.fused import TokenTemperatures, install
     from erpo.trainer.log_probs import token_log_probs
 
+    install()
     on_gpu = torch.cuda.is_available()
     device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
     torch.manual_seed(0)
@@ -68,10 +76,15 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
     for _ in range(REPETITIONS):
         head.zero_grad()
         begin = time.perf_counter()
-        logits = head(hidden)
-        if variant == "per_response":
+        logits = None
+        if variant.startswith(("torch", "triton")):
+            handed = TokenTemperatures(varied[:, 0], VOCABULARY, ()) if variant.endswith("_per_response") else 1.2
+            log_probs, _ = _fused(variant.split("_")[0], hidden, head.weight, labels, handed)
+        elif variant == "per_response":
+            logits = head(hidden)
             log_probs, _ = token_log_probs(logits, labels, varied[:, 0], vocabulary=VOCABULARY, entropy=False)
         else:
+            logits = head(hidden)
             logits = _scale_logits_by_temperature(logits, temperature, is_unit_temperature=variant == "unit")
             log_probs = logprobs_from_logits(logits, labels)
         log_probs.sum().backward()
@@ -80,6 +93,16 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
         seconds.append(time.perf_counter() - begin)
         del logits, log_probs
     return median(seconds), _peak_gib() - before
+
+
+def _fused(backend: str, hidden: Any, weight: Any, labels: Any, temperature: Any) -> tuple[Any, Any]:
+    if backend == "torch":
+        from verl.utils.experimental.torch_functional import FusedLinearForPPO
+
+        return FusedLinearForPPO()(hidden, weight, labels, temperature)
+    from verl.utils.kernel.linear_cross_entropy import linear_cross_entropy
+
+    return linear_cross_entropy(hidden, weight, labels, temperature, "none")
 
 
 def _peak_gib() -> float:

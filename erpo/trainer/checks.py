@@ -17,8 +17,12 @@ from erpo.trainer.ignored import ignored_settings
 TESTED_VERL = "0.9.1"
 MANAGER_CLASS = "erpo.trainer.agent_loop.ErpoAgentLoopManager"
 ENGINE_MODULE = "erpo.trainer.engine"
-# verl's engines that accept one temperature per response and were tested with it.
-SUPPORTED_STRATEGIES = ("fsdp", "fsdp2")
+# verl's engines that take a temperature for each response; those of the second line need GPUs and were never run.
+RUN_STRATEGIES = ("fsdp", "fsdp2")
+STRATEGIES = (*RUN_STRATEGIES, "fsdp_turbo", "veomni", "automodel", "megatron")
+# Those whose fused kernels take one too, with these of verl's back ends.
+_FUSED_STRATEGIES = ("fsdp", "fsdp2", "fsdp_turbo")
+_FUSED_BACKENDS = ("torch", "triton", "liger")
 _LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
 # vLLM raises lower temperatures to this value, silently.
 MIN_TEMPERATURE = 0.01
@@ -213,17 +217,30 @@ def _sampling_problems(config: DictConfig) -> Iterator[str]:
 
 def _engine_problems(config: DictConfig) -> Iterator[str]:
     actor_rollout_ref = config.actor_rollout_ref
-    strategies = {"actor": actor_rollout_ref.actor.strategy, "ref": actor_rollout_ref.ref.strategy}
-    for role, strategy in strategies.items():
-        if strategy not in SUPPORTED_STRATEGIES:
+    fused = OmegaConf.select(actor_rollout_ref, "model.use_fused_kernels", default=False)
+    for role in ("actor", "ref"):
+        strategy = actor_rollout_ref[role].strategy
+        if strategy not in STRATEGIES:
             yield (
                 f"actor_rollout_ref.{role}.strategy is {strategy}, whose engine takes one temperature for all "
-                f"responses; set it to one of {', '.join(SUPPORTED_STRATEGIES)}."
+                f"responses; set it to one of {', '.join(STRATEGIES)}."
             )
-    if OmegaConf.select(actor_rollout_ref, "model.use_fused_kernels", default=False):
+        if fused and strategy not in _FUSED_STRATEGIES:
+            yield (
+                "actor_rollout_ref.model.use_fused_kernels is true, but the fused kernels of "
+                f"{role}.strategy={strategy} take one temperature for all responses; set it to false."
+            )
+        if role == "actor" and strategy not in RUN_STRATEGIES:
+            warnings.warn(
+                f"per-prompt temperature with {role}.strategy={strategy} was written against verl's source and never "
+                "run; compare training/rollout_probs_diff_mean at raised prompts with that at the base temperature.",
+                stacklevel=2,
+            )
+    backend = OmegaConf.select(actor_rollout_ref, "model.fused_kernel_options.impl_backend", default=None)
+    if fused and backend not in _FUSED_BACKENDS:
         yield (
-            "actor_rollout_ref.model.use_fused_kernels is true, but verl's fused kernels take one temperature for all "
-            "responses; set it to false."
+            f"actor_rollout_ref.model.fused_kernel_options.impl_backend is {backend}, so that verl fuses nothing; set "
+            f"one of {', '.join(_FUSED_BACKENDS)}."
         )
     if OmegaConf.select(actor_rollout_ref, "actor.calculate_sum_pi_squared", default=False):
         yield (

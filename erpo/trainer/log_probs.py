@@ -14,7 +14,7 @@ import torch
 # Logits that are float32 at the same time: 64 MiB, and about three times as much with what is computed from them.
 _PIECE = 1 << 24
 # Far below any logit, and finite: p log p of a masked token is 0 and not NaN.
-_MASKED = -1e9
+MASKED = -1e9
 
 
 def token_log_probs(
@@ -120,5 +120,5 @@ def _log_softmax(
     """log_softmax(z / T) over what the rollout samples from, float32, shape (rows, vocabulary)."""
     scaled = logits[:, :vocabulary] / temperatures.unsqueeze(-1)
     if banned:
-        scaled[:, banned] = _MASKED
+        scaled[:, banned] = MASKED
     return torch.log_softmax(scaled, dim=-1)

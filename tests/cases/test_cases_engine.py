@@ -105,7 +105,7 @@ def test_workers_report_their_engine(workers, expected):
 def test_a_batch_without_temperatures_is_an_error(columns, expected):
     batch = TensorDict({name: torch.tensor(values) for name, values in columns.items()}, batch_size=2)
     with pytest.raises(RuntimeError, match=expected):
-        object.__new__(OURS).prepare_model_inputs(batch)
+        object.__new__(OURS).forward_backward_batch(batch, None)
 
 
 # ---- Temperatures that bf16 holds.

@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""verl's fused kernels (output head and log-prob in one, without logits) with a temperature for every token.
+
+The kernels take one temperature for all tokens. They are not touched: since ``W h / T = W (h / T)``, the hidden state
+of each token is divided by its temperature first, and the kernel runs at 1. Autograd gives ``dh = dh' / T``; log-probs,
+entropies and ``dW`` are those of ``softmax(W h / T)`` as they come.
+
+Patched, for verl 0.9.1, which has no hook here: `FusedLinearForPPO.forward` (back ends torch and liger) and
+`linear_cross_entropy` (triton). The forward functions that verl gives its models look both up when they are called, and
+hand on the engine's temperature as it is. With a number as temperature both do what they did.
+"""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+import torch
+from verl.utils.experimental.torch_functional import FusedLinearForPPO
+from verl.utils.kernel import linear_cross_entropy as triton_kernel
+
+BACKENDS = ("torch", "triton", "liger")
+_Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class TokenTemperatures:
+    """What the engine hands to the kernels in the place of one temperature.
+
+    No tensor, no data class and no container: FSDP makes floats among a model's arguments bf16, and looks into those.
+
+    Attributes:
+        values: Temperature of each token, float32, in the shape of the labels.
+        vocabulary: Rows of the head from this one on are no token; the rollout never samples them.
+        banned: Tokens that the rollout never samples.
+    """
+
+    def __init__(self, values: torch.Tensor, vocabulary: int, banned: tuple[int, ...]) -> None:
+        self.values = values
+        self.vocabulary = vocabulary
+        self.banned = banned
+
+
+def fused_log_probs(
+    kernel: _Kernel, hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, temperatures: TokenTemperatures
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs of the labels and entropies, each token at its own temperature.
+
+    Args:
+        kernel: Takes hidden states, the head's weight and labels; gives log-probs and entropies at T = 1.
+        hidden: h, shape (..., width).
+        head: W, shape (rows of the head, width).
+        labels: Tokens, shape (...).
+        temperatures: T of every token.
+
+    Returns:
+        Log-probs and entropies, shape (...). The log-prob of a label that the rollout never samples is 0 and has no
+        gradient.
+    """
+    head = head[: temperatures.vocabulary]
+    sampled = labels < len(head)
+    for token in temperatures.banned:
+        sampled = sampled & (labels != token)
+    labels = torch.where(sampled, labels, 0)
+    scaled = (hidden.float() / temperatures.values.unsqueeze(-1)).to(hidden.dtype)
+    log_probs, entropies = kernel(scaled, head, labels)
+    log_probs, entropies = log_probs.view(labels.shape), entropies.view(labels.shape)
+    if temperatures.banned:
+        log_probs, entropies = _without(temperatures.banned, scaled, head, labels, log_probs, entropies)
+    return torch.where(sampled, log_probs, 0.0), entropies
+
+
+def _without(
+    banned: tuple[int, ...],
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    labels: torch.Tensor,
+    log_probs: torch.Tensor,
+    entropies: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs and entropies where the banned tokens, of probability s together, have none: for every other token
+
+    log p' = log p - log(1 - s),   H' = (H + sum over the banned of p log p) / (1 - s) + log(1 - s).
+    """
+    of_label = (hidden.float() * head[labels].float()).sum(-1)
+    normalizer = of_label - log_probs
+    log_banned = hidden.float() @ head[list(banned)].float().T - normalizer.unsqueeze(-1)
+    p = log_banned.exp()
+    rest = torch.log1p(-p.sum(-1))
+    return log_probs - rest, (entropies + (p * log_banned).sum(-1)) / rest.exp() + rest
+
+
+def install() -> None:
+    """Let verl's fused kernels take :class:`TokenTemperatures`; a second call changes nothing."""
+    forward = FusedLinearForPPO.forward
+    if hasattr(forward, "__wrapped__"):
+        return
+
+    @wraps(forward)
+    def torch_or_liger(
+        self: FusedLinearForPPO, hidden_states: Any, vocab_weights: Any, input_ids: Any, temperature: Any = 1.0
+    ) -> Any:
+        if isinstance(temperature, TokenTemperatures):
+            return fused_log_probs(partial(forward, self), hidden_states, vocab_weights, input_ids, temperature)
+        return forward(self, hidden_states, vocab_weights, input_ids, temperature)
+
+    kernel = triton_kernel.linear_cross_entropy
+
+    @wraps(kernel)
+    def triton(hidden: Any, weight: Any, labels: Any, temperature: Any = 1.0, *settings: Any) -> Any:
+        if isinstance(temperature, TokenTemperatures):
+            return fused_log_probs(
+                lambda h, w, tokens: kernel(h, w, tokens, 1.0, *settings), hidden, weight, labels, temperature
+            )
+        return kernel(hidden, weight, labels, temperature, *settings)
+
+    FusedLinearForPPO.forward = torch_or_liger
+    triton_kernel.linear_cross_entropy = triton
