@@ -16,6 +16,7 @@ from erpo.evaluation.config import EvaluationError
 MERGED_FOLDER = "merged"
 STAMP_FILE = "merged_from.json"
 _SHARDS_CONFIG = "fsdp_config.json"
+_ADAPTER_FOLDER = "lora_adapter"
 _STEP_FOLDER = re.compile(r"global_step_(\d+)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -73,7 +74,7 @@ def find_model(model: str) -> ModelSource:
 
 
 def merge(source: ModelSource) -> None:
-    """Merge the shards of a checkpoint with verl's merger; anything else is left alone.
+    """Merge the shards of a checkpoint with verl's merger, and a LoRA adapter with them; anything else is left alone.
 
     A merged folder carries a stamp of the shards that it was made from: it is made anew when the checkpoint was written
     again, and kept when the shards are gone. verl's merger writes bfloat16, whatever the run trained in. The folder is
@@ -106,6 +107,7 @@ def merge(source: ModelSource) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             FSDPModelMerger(config).merge_and_save()
+            _merge_adapter(workshop)
         (workshop / STAMP_FILE).write_text(stamp)
         shutil.rmtree(target, ignore_errors=True)
         workshop.rename(target)
@@ -141,9 +143,23 @@ def _checkpoint(folder: Path, step: int) -> ModelSource:
             f"{folder} holds no FSDP checkpoint (actor/fsdp_config.json); name another checkpoint of the run, or a "
             "Hugging Face folder."
         )
-    if (shards / "lora_train_meta.json").is_file():
-        raise EvaluationError(f"{shards} holds a LoRA adapter; merge it into its base model and name that folder.")
     return source
+
+
+def _merge_adapter(folder: Path) -> None:
+    """Add a LoRA adapter, which verl's merger writes beside the base model, to the weights of that."""
+    adapter = folder / _ADAPTER_FOLDER
+    if not adapter.is_dir():
+        return
+    import torch
+    import transformers
+    from peft import PeftModel
+
+    name = json.loads((folder / "config.json").read_text())["architectures"][0]
+    base = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32)
+    merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+    merged.to(torch.bfloat16).save_pretrained(folder)
+    shutil.rmtree(adapter)
 
 
 def _stamp(shards: Path) -> str:

@@ -207,7 +207,8 @@ def _mode(config: DictConfig) -> Iterator[str]:
         if not rollout.get(name):
             yield f"actor_rollout_ref.rollout.{name} is {rollout.get(name)}; separate_async needs devices, set it."
     if rollout.checkpoint_engine.backend == "naive":
+        usable = "gloo" if config.trainer.device == "cpu" else "nccl"
         yield (
             "actor_rollout_ref.rollout.checkpoint_engine.backend is naive, which separate_async cannot use; "
-            "set it to nccl."
+            f"set it to {usable}."
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""The asynchronous trainer on two data-parallel workers with two vLLM replicas, killed and resumed.
+"""The asynchronous trainer on two data-parallel workers with two vLLM replicas and fused kernels, killed and resumed.
 
 The killed part trains at the base temperature, whatever it samples at: the control. The resumed part trains as it
 samples. Its first step, the fourth, belongs to neither: some of its groups were in flight and still have the training
@@ -44,6 +44,8 @@ def resumed(untrained, tmp_path_factory):
         # and training must agree here too.
         "actor_rollout_ref.actor.optim.lr=0",
         "actor_rollout_ref.actor.use_kl_loss=true",
+        # Actor and reference by verl's fused kernels; every other run has the logits.
+        "actor_rollout_ref.model.use_fused_kernels=true",
     )
     first = start(folder / "first.log", "recipe.erpo.main_erpo", [*arguments, *HAND_OVER_OFF])
     wait_for(first, folder / "run" / "groups" / "step_000004.parquet")

@@ -5,6 +5,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,16 +25,25 @@ import torch.multiprocessing as mp
 from omegaconf import OmegaConf
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from peft import LoraConfig, get_peft_model
 from transformers import Qwen2ForCausalLM
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 from erpo.arithmetic.model import build_tokenizer
 
 
-def save(rank, folder, store):
+def save(rank, folder, store, lora):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     tokenizer = build_tokenizer()
     model = Qwen2ForCausalLM.from_pretrained(folder + "-start", dtype=torch.float32)
+    if lora:
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear"))
+        torch.manual_seed(5)
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        if rank == 0:
+            torch.save(model(torch.arange(10).unsqueeze(0)).logits, folder + "-logits.pt")
     fully_shard(model, mesh=init_device_mesh("cpu", (2,), mesh_dim_names=("fsdp",)))
     contents = OmegaConf.create({"save_contents": ["model"], "load_contents": ["model"]})
     FSDPCheckpointManager(model, processing_class=tokenizer, checkpoint_config=contents).save_checkpoint(folder)
@@ -42,19 +52,23 @@ def save(rank, folder, store):
 
 if __name__ == "__main__":
     # Forked: verl is imported once, which is nearly all of the time.
-    mp.start_processes(save, args=(sys.argv[1], sys.argv[2]), nprocs=2, start_method="fork")
+    mp.start_processes(save, args=(*sys.argv[1:3], "lora" in sys.argv), nprocs=2, start_method="fork")
 """
+
+
+def save(folder, *arguments):
+    """The checkpoint in `folder`/actor, of a model with random weights."""
+    (folder / "save.py").write_text(SAVE)
+    actor = folder / "actor"
+    build_model(build_tokenizer(), seed=3).save_pretrained(folder / "actor-start")
+    subprocess.run([sys.executable, folder / "save.py", actor, folder / "store", *arguments], check=True, timeout=300)
+    assert (actor / "model_world_size_2_rank_1.pt").exists()
+    return actor
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    (folder / "save.py").write_text(SAVE)
-    actor = folder / "actor"
-    build_model(build_tokenizer(), seed=3).save_pretrained(folder / "actor-start")
-    subprocess.run([sys.executable, folder / "save.py", actor, folder / "store"], check=True, timeout=300)
-    assert (actor / "model_world_size_2_rank_1.pt").exists()
-    return actor
+    return save(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture
@@ -101,6 +115,23 @@ def test_a_merge_that_fails_leaves_nothing(run):
     assert sorted(path.name for path in (run / "global_step_20").iterdir()) == ["actor"]
 
 
+@slow
+def test_a_lora_adapter_is_merged_into_its_base_model(tmp_path):
+    step = tmp_path / "run" / "global_step_3"
+    step.mkdir(parents=True)
+    save(tmp_path, "lora").rename(step / "actor")
+    source = find_model(str(step))
+    merge(source)
+    assert not list(Path(source.path).glob("*adapter*"))
+    model = AutoModelForCausalLM.from_pretrained(source.path, dtype=torch.float32)
+    logits, base = (
+        one(torch.arange(10).unsqueeze(0)).logits for one in (model, build_model(build_tokenizer(), seed=3))
+    )
+    expected = torch.load(tmp_path / "actor-logits.pt")
+    # The merged model is bfloat16, as verl's merger writes it.
+    assert (logits - expected).abs().max() < 0.05 * (base - expected).abs().max()
+
+
 def test_a_hugging_face_folder_and_other_weights_in_it(tmp_path):
     folder = tmp_path / "model"
     tokenizer = build_tokenizer()
@@ -132,6 +163,3 @@ def test_what_is_no_model_is_refused(run, tmp_path):
     ):
         with pytest.raises(EvaluationError, match=words):
             find_model(str(name))
-    (run / "global_step_20" / "actor" / "lora_train_meta.json").write_text("{}")
-    with pytest.raises(EvaluationError, match="LoRA"):
-        find_model(str(run))

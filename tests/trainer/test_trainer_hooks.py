@@ -61,6 +61,7 @@ HOOKS = [
     (RayWorkerGroup, "workers", ["self"]),
     (ray_state, "actors", ["actor_id", "job_id", "actor_state_name"]),
     (trainer_base.PPOTrainer, "on_init_end", ["self"]),
+    (FSDPEngineWithLMHead, "forward_backward_batch", ["self", "data", "loss_function", "forward_only"]),
     (FSDPEngineWithLMHead, "prepare_model_inputs", ["self", "micro_batch"]),
     (
         FSDPEngineWithLMHead,
