@@ -9,12 +9,14 @@ import pytest
 from ray._private import state as ray_state
 from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.experimental.agent_loop import AgentLoopManager
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.single_controller.base.worker import Worker
 from verl.single_controller.ray import RayWorkerGroup
 from verl.trainer import main_ppo
 from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout import utils as rollout_utils
@@ -176,3 +178,31 @@ def test_the_functions_that_the_trainer_extends_are_called_by_name_with_what_we_
     )
     assert callable(trainer_base.calculate_debug_metrics)
     assert callable(trainer_base.compute_advantage_for_multi_trajectories)
+
+
+def test_what_the_observer_reads_of_verls_replay_buffer_is_there():
+    buffer = replay_buffer.ReplayBuffer("sync", {}, 1, "drop", {})
+    for name in ("pending_keys", "running_keys", "finished_keys", "failure_keys", "partitions"):
+        assert getattr(buffer, name)["train"] is not None
+    assert buffer.refill_fn is None and buffer.trainer_mode == "sync" and buffer.poll_interval > 0
+
+
+def test_what_the_worker_reads_and_tags_of_a_response_is_there():
+    fields = {"prompt_ids", "response_ids", "response_mask", "reward_score", "extra_fields"}
+    assert fields <= AgentLoopOutput.model_fields.keys()
+    worker = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    stored = inspect.getsource(worker._agent_loop_postprocess)
+    # Our tags are written under these keys, into the same row.
+    assert 'keys.append(f"{uid}_{session_id}_{i}")' in stored
+    assert 'uid, session_id = kwargs["uid"], kwargs["session_id"]' in stored
+    # The columns of the prompt, its messages and temperature among them, become columns of each of its responses.
+    assert "field.update(kwargs)" in stored and 'partition_id="train" if not validate else "val"' in stored
+    assert 'trajectory["validate"]' in inspect.getsource(worker._run_prompt)
+    assert 'row_dict["raw_prompt"]' in inspect.getsource(RLHFDataset.__getitem__)
+    assert '"responses"' in inspect.getsource(AgentLoopOutput.as_dict)
+
+
+def test_the_engines_are_looked_up_in_the_order_that_our_replacement_covers():
+    source = inspect.getsource(EngineRegistry.get_engine_cls)
+    order = ["if vendor_key in registry:", "if device in registry:", 'nvidia_key = (device, "nvidia")']
+    assert [source.index(text) for text in order] == sorted(source.index(text) for text in order)
