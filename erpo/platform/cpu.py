@@ -148,6 +148,9 @@ def activate() -> None:
         ("VLLM_CPU_KVCACHE_SPACE", "1"),
     ):
         os.environ.setdefault(name, value)
-    from erpo.platform import verl_plugin  # noqa: F401  (its import registers and patches)
+    from erpo.platform import patches
 
+    # verl's plug-in did neither, where it was imported before this choice.
+    register()
+    patches.patch_verl()
     set_platform(PlatformCPU())

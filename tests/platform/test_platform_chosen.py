@@ -42,6 +42,21 @@ def test_plugin_acts_only_when_chosen(platform, expected):
     assert result.stdout.splitlines()[-1] == expected
 
 
+@pytest.mark.slow
+def test_a_choice_after_verl_was_imported_does_the_same():
+    """As main_erpo does it: hydra imports verl before the experiment can choose."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VERL_")}
+    late = "import verl\nfrom erpo.platform.cpu import activate\nactivate()\nactivate()\n"
+    result = subprocess.run(
+        [sys.executable, "-c", late + SCRIPT],
+        capture_output=True,
+        text=True,
+        env=environment | {"RAY_RAYLET_PID": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "True cpu True True True True True"
+
+
 def test_two_runs_on_one_machine_use_different_sockets(monkeypatch):
     """verl puts the job id into the path of the socket through which vLLM gets its weights."""
     ids = set()

@@ -19,16 +19,16 @@ def weights_of(update):
     yield "scale", torch.tensor(float(update))
 
 
-def work(place, to_all, from_all):
+def work(place, to_all, prepared, received):
     """One process: prepares, joins, sends or receives, and reports what it received."""
     engine = GlooCheckpointEngine(bucket_size=1, **({"is_master": place == 0} if place < TRAINERS else {}))
     for update in range(UPDATES):
-        from_all.put((place, engine.prepare()))
+        prepared.put((place, engine.prepare()))
         engine.init_process_group(**to_all.get())
         if place < TRAINERS:
             asyncio.run(engine.send_weights(weights_of(update)))
         else:
-            from_all.put((place, asyncio.run(receive(engine))))
+            received.put(asyncio.run(receive(engine)))
         engine.finalize()
 
 
@@ -38,13 +38,16 @@ async def receive(engine):
 
 def test_every_server_process_gets_every_weight():
     context = mp.get_context("spawn")
-    from_all = context.Queue()
+    prepared, received = context.Queue(), context.Queue()
     to_all = [context.Queue() for _ in range(TRAINERS + SERVERS)]
-    processes = [context.Process(target=work, args=(i, to_all[i], from_all)) for i in range(TRAINERS + SERVERS)]
+    processes = [
+        context.Process(target=work, args=(i, to_all[i], prepared, received), daemon=True)
+        for i in range(TRAINERS + SERVERS)
+    ]
     for process in processes:
         process.start()
     for update in range(UPDATES):
-        metadata = dict(from_all.get(timeout=120) for _ in processes)
+        metadata = dict(prepared.get(timeout=120) for _ in processes)
         of_actor, of_rollout = GlooCheckpointEngine.build_topology(
             TRAINERS, SERVERS, [metadata[i] for i in range(TRAINERS + SERVERS)]
         )
@@ -53,8 +56,8 @@ def test_every_server_process_gets_every_weight():
             queue.put({name: values[place] for name, values in group.items()})
         expected = list(weights_of(update))
         for _ in range(SERVERS):
-            _, received = from_all.get(timeout=120)
-            for (name, weight, dtype), (expected_name, expected_weight) in zip(received, expected, strict=True):
+            found = received.get(timeout=120)
+            for (name, weight, dtype), (expected_name, expected_weight) in zip(found, expected, strict=True):
                 assert name == expected_name and dtype == str(expected_weight.dtype)
                 assert torch.equal(torch.from_numpy(weight), expected_weight.float())
     for process in processes:
