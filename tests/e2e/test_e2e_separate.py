@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trainer and rollout on devices of their own: weights go from one to the other by gloo; killed and resumed.
 
-The killed part generates ahead of the weights, and shares them every second update. The first step of the resumed part
-is sampled from the checkpoint's weights, which only the broadcast can have brought to the rollout.
+The killed part generates ahead of the weights, and shares them every second update. In the resumed part the weights of
+the checkpoint stand still: once the responses of the killed part are trained on, rollout and training must agree, by
+weights that only the broadcast can have brought to the rollout.
 """
 
 import pytest
@@ -14,11 +15,18 @@ from erpo.tracker import PromptTracker, TrackerConfig
 from erpo.tracker.schedules.linear import LinearConfig
 from erpo.tracker.storage import load_state
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 SCHEDULE = TrackerConfig(name="linear", linear=LinearConfig(dt=0.5, t_max=2.0))
 AHEAD = ["trainer.v1.separate_async.num_warmup_batches=1", "trainer.v1.separate_async.parameter_sync_step=2"]
-ON_POLICY = ["trainer.v1.separate_async.num_warmup_batches=0", "trainer.v1.separate_async.parameter_sync_step=1"]
+STANDING_STILL = [
+    "trainer.v1.separate_async.num_warmup_batches=0",
+    "trainer.v1.separate_async.parameter_sync_step=1",
+    "actor_rollout_ref.actor.optim.lr=0",
+    # Without the optimizer, whose state has the old learning rate.
+    "actor_rollout_ref.actor.checkpoint.load_contents=[model]",
+]
+STEPS = [1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,7 @@ def resumed(untrained, tmp_path_factory):
         "actor_rollout_ref.rollout.ignore_eos=true",
         "actor_rollout_ref.actor.optim.lr=1.0e-3",
         "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
-        "trainer.total_training_steps=6",
+        "trainer.total_training_steps=7",
     )
     first = start(
         folder / "first.log",
@@ -50,24 +58,24 @@ def resumed(untrained, tmp_path_factory):
     first.kill()
     assert (folder / "run" / "latest_checkpointed_iteration.txt").read_text() == "2"
     accepted = "erpo.state.accept_changed=[actor_rollout_ref.actor,trainer.v1]"
-    second = start(folder / "second.log", "recipe.erpo.main_erpo", [*arguments, *ON_POLICY, accepted])
+    second = start(folder / "second.log", "recipe.erpo.main_erpo", [*arguments, *STANDING_STILL, accepted])
     second.wait()
     return folder / "run"
 
 
 def test_rollout_and_training_agree_on_weights_that_were_broadcast(resumed):
     metrics, groups = read_metrics(resumed), read_groups(resumed)
-    assert metrics.index.tolist() == [1, 2, 3, 4, 5, 6]
-    first = groups[groups["step"] == 3]
-    assert first["temperature"].max() > first["temperature"].min() == 1.0
-    assert first["probs_diff_max"].max() < 1e-6
-    # What older weights look like: some groups of later steps were sampled before an update.
-    assert groups["probs_diff_max"].max() > 1e-3
+    assert metrics.index.tolist() == STEPS
+    last = groups[groups["step"] >= 6]
+    assert last["temperature"].max() > last["temperature"].min() == 1.0
+    assert last["probs_diff_max"].max() < 1e-6
+    # What other weights look like: groups that were sampled before an update.
+    assert groups[groups["step"] <= 3]["probs_diff_max"].max() > 1e-3
 
 
 def test_every_group_is_counted_once_over_the_resume(resumed):
     saved = PromptTracker(SCHEDULE)
-    extra = load_state(saved, resumed / "global_step_6" / "erpo", accept_changed_data=True)
+    extra = load_state(saved, resumed / "global_step_7" / "erpo", accept_changed_data=True)
     groups = read_groups(resumed)
     assert groups["temperature"].max() == 2.0
     assert saved.frame()["visits"].sum() == len(groups) + len(extra["waiting_groups"])
