@@ -53,6 +53,12 @@ class ModelShape:
         """Parameters of one decoder layer."""
         return (self.parameters - self.vocabulary_parameters) / self.layers
 
+    def lora_parameters(self, rank: int) -> int:
+        """Parameters of a LoRA adapter on all linear layers, which adds rank x (inputs + outputs) to each."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = 2 * (self.hidden + queries) + 2 * (self.hidden + keys)
+        return self.layers * rank * (attention + 3 * (self.hidden + self.intermediate))
+
     @classmethod
     def of(cls, path: str) -> "ModelShape":
         """Read the shape of a model.

@@ -114,6 +114,8 @@ class RunSettings:
     own_log_probs: bool  # erpo.trainer.engine in model.external_lib
     unit_temperature: bool  # rollout.temperature is 1
     flash: bool  # flash-attn, with which verl also takes a fused log-softmax
+    fused: str | None  # back end of the fused kernels, where model.use_fused_kernels is set
+    lora_rank: int
     test_freq: int
     validation_responses: int
 
@@ -125,6 +127,7 @@ class RunSettings:
             EstimateError: The run uses something that the calculation does not cover.
         """
         actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+        model = config.actor_rollout_ref.model
         _check_covered(config)
         return cls(
             gpus=config.trainer.nnodes * config.trainer.n_gpus_per_node,
@@ -147,6 +150,8 @@ class RunSettings:
             own_log_probs="erpo.trainer.engine" in str(config.actor_rollout_ref.model.get("external_lib")),
             unit_temperature=float(rollout.temperature) == 1.0,
             flash=OmegaConf.select(config, _ATTENTION, default=None) in (None, "flash_attention_2"),
+            fused=model.fused_kernel_options.impl_backend if model.use_fused_kernels else None,
+            lora_rank=model.lora_rank,
             test_freq=config.trainer.test_freq,
             validation_responses=_validation_problems(config) * rollout.val_kwargs.n,
         )
@@ -166,8 +171,7 @@ def _check_covered(config: DictConfig) -> None:
         ("actor_rollout_ref.actor.use_kl_loss", False),
         ("actor_rollout_ref.model.enable_gradient_checkpointing", True),
         ("actor_rollout_ref.model.use_remove_padding", True),
-        ("actor_rollout_ref.model.use_fused_kernels", False),
-        ("actor_rollout_ref.model.lora_rank", 0),
+        ("actor_rollout_ref.model.lora.rank", 0),
         ("trainer.v1.trainer_mode", "sync"),
     ]
     for name, value in covered:

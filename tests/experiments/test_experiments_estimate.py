@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from transformers import Qwen2Config
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2RotaryEmbedding
+from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer, Qwen2ForCausalLM, Qwen2RotaryEmbedding
 from verl.utils.config import validate_config
 
 from erpo.estimate import Assumptions, EstimateError, ModelShape, RunSettings, make_plan
@@ -198,6 +198,37 @@ def test_dropped_groups_cost_generation_only(composed, shape):
     assert more == pytest.approx(175 * 3 * plan.timing.generation / 3600)
 
 
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_fused_kernels_take_less_than_the_logits(composed, shape, backend):
+    found, machine = shape("Qwen/Qwen2.5-3B"), estimate.machine("8xh100-80gb")
+    settings = run_settings(composed, "qwen2_5_3b")
+    fused = dataclasses.replace(settings, fused=backend)
+    for phase in ("update", "log-probs"):
+        logits, instead = (
+            estimate_memory(found, one, machine, Assumptions()).training[phase]["logits"] for one in (settings, fused)
+        )
+        assert instead < logits
+    # The head's gradient, a second time while it is summed up, and ours without the rows that are no token.
+    plain = dataclasses.replace(fused, own_log_probs=False)
+    of_ours, of_verl = (
+        estimate_memory(found, one, machine, Assumptions()).training["update"]["logits"] for one in (fused, plain)
+    )
+    assert of_ours - of_verl == 2 * found.embedding
+
+
+def test_lora_trains_the_adapters_that_peft_makes(composed, shape):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(Qwen2ForCausalLM(TINY), LoraConfig(r=4, target_modules="all-linear"))
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert ModelShape.from_config(TINY).lora_parameters(4) == trained
+    found, machine = shape("Qwen/Qwen2.5-7B"), estimate.machine("8xh100-80gb")
+    settings = run_settings(composed, "qwen2_5_7b", "actor_rollout_ref.model.lora_rank=32")
+    update = estimate_memory(found, settings, machine, Assumptions()).training["update"]
+    assert update["gradients"] + update["Adam"] == 12 * found.lora_parameters(32) / 8
+    assert update["parameters"] == 4 * found.parameters / 8
+
+
 BAD = [
     (["experiment=qwen2_5_9b"], "Could not find 'experiment/qwen2_5_9b'"),
     (["method=grpo"], "name an experiment"),
@@ -206,8 +237,8 @@ BAD = [
     (["experiment=qwen2_5_3b", "--assume", "mfu=fast"], "needs a positive number"),
     (["experiment=qwen2_5_3b", "actor_rollout_ref.model.path=someone/model"], "shape of someone/model is not known"),
     (
-        ["experiment=qwen2_5_3b", "actor_rollout_ref.model.use_fused_kernels=true"],
-        "covers actor_rollout_ref.model.use_f",
+        ["experiment=qwen2_5_3b", "actor_rollout_ref.model.use_remove_padding=false"],
+        "covers actor_rollout_ref.model.use_r",
     ),
     (["experiment=qwen2_5_3b", "data.val_files=[nowhere.parquet]"], "nowhere.parquet, which does not exist"),
     (["experiment=qwen2_5_3b", "actor_rollout_ref.rollout.tensor_model_parallel_size=3"], "must divide the 4 GPUs"),
