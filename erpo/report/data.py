@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from erpo.runs.group_log import read_groups
 from erpo.runs.metrics_log import read_metrics
 from erpo.runs.sample_log import read_samples
-from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, on_grid
+from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, key_hex, on_grid, prompt_key
 from erpo.tracker.storage import STATE_FILE, load_state
 
 KINDS = ("all_correct", "mixed", "all_wrong")
@@ -40,6 +40,7 @@ class Run:
         tracker_step: The step of that checkpoint.
         base: Temperature of a prompt that is not raised; NaN if neither settings nor groups tell.
         cap: Highest temperature of the schedule; None if it has none.
+        texts: Key -> text of the prompts that were sampled, of those that the training files still hold.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Run:
     tracker_step: int
     base: float
     cap: float | None
+    texts: dict[str, str]
 
     @property
     def last_step(self) -> int:
@@ -133,7 +135,35 @@ def _load(name: str, folder: Path, config: DictConfig) -> Run:
         tracker_step=tracker_step,
         base=float(base),
         cap=None if cap is None else float(cap),
+        texts=_prompt_texts(config, set(groups["key"])) if len(groups) else {},
     )
+
+
+def _prompt_texts(config: DictConfig, keys: set[str]) -> dict[str, str]:
+    """Texts of prompts from the Parquet files that the run was trained on, where they can be read."""
+    files = OmegaConf.select(config, "data.train_files") or []
+    column = OmegaConf.select(config, "data.prompt_key") or "prompt"
+    texts: dict[str, str] = {}
+    for file in [files] if isinstance(files, str) else files:
+        try:
+            rows = pd.read_parquet(Path(str(file)).expanduser()).to_dict("records")
+            for row in rows:
+                prompt_id = (row.get("extra_info") or {}).get("prompt_id")
+                key = key_hex(prompt_key(str(row.get("data_source", "")), row[column], prompt_id))
+                if key in keys:
+                    texts[key] = _text(row[column])
+        # Moved, changed or of another format since: the report does without.
+        except (OSError, KeyError, ValueError):
+            continue
+    return texts
+
+
+def _text(prompt: Any) -> str:
+    """The last message of a prompt, without its images."""
+    content = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    if isinstance(content, str):
+        return content
+    return " ".join(str(part["text"]) for part in content if part.get("text"))
 
 
 def _or_none(read: Any, folder: Path) -> pd.DataFrame | None:

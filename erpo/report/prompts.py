@@ -22,7 +22,7 @@ class Prompt:
 
     Attributes:
         key: Its key in hexadecimal.
-        heading: Beginning of its text, its key if no text was kept.
+        heading: Beginning of its text; its key if neither samples nor training files have it.
         text: Its text, None if none was kept.
         facts: Its history in words.
         responses: Temperature -> responses kept: text, correct, truncated, step.
@@ -87,11 +87,10 @@ def _keys_with_samples(run: Run) -> pd.Series:
 def _prompt(run: Run, key: str, facts: str) -> Prompt:
     facts += _present(run, key)
     if run.samples is None or not (run.samples["key"] == key).any():
-        return Prompt(key, f"prompt {key[:8]}", None, facts, {})
+        text = run.texts.get(key)
+        return Prompt(key, f"prompt {key[:8]}" if text is None else _heading(text), text, facts, {})
     kept = run.samples[run.samples["key"] == key]
     text = str(kept["prompt"].iloc[-1])
-    heading = " ".join(text.split())
-    heading = heading if len(heading) <= _HEADING else heading[: _HEADING - 1] + "…"
     responses = {}
     for temperature, rows in kept.groupby(kept["temperature"].astype(float).round(4)):
         # The newest ones, wrong ones among them if there are any: they are what a raised temperature is for.
@@ -100,7 +99,12 @@ def _prompt(run: Run, key: str, facts: str) -> Prompt:
         half = _RESPONSES // 2
         shown = pd.concat([wrong.head(max(half, _RESPONSES - len(right))), right]).head(_RESPONSES)
         responses[f"{temperature:g}"] = shown.to_dict("records")
-    return Prompt(key, heading, text, facts, responses)
+    return Prompt(key, _heading(run.texts.get(key, text)), text, facts, responses)
+
+
+def _heading(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _HEADING else line[: _HEADING - 1] + "…"
 
 
 def _present(run: Run, key: str) -> str:

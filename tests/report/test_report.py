@@ -9,8 +9,10 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import report_runs as runs
+from omegaconf import OmegaConf
 
 from erpo.report import write_report
 from erpo.report.__main__ import main
@@ -21,6 +23,7 @@ from erpo.report.prompts import any_with_samples, most_revived, stubborn
 from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.sample_log import SampleLog, read_samples
 from erpo.runs.superseded import supersede
+from erpo.tracker import key_hex, prompt_key
 
 
 def test_command_writes_the_page_and_names_it(tmp_path, capsys):
@@ -245,3 +248,23 @@ def test_prompts_with_samples_are_shown_where_the_listed_ones_have_none(tmp_path
     (run,) = load_runs([folder])
     assert [(prompt.key, list(prompt.responses)) for prompt in any_with_samples(run)] == [(runs.key(4), ["1"])]
     assert "With responses to read" in write_report([folder], tmp_path / "out").read_text()
+
+
+def test_a_prompt_without_samples_is_named_by_its_text_in_the_training_file(tmp_path):
+    folder = runs.write_run(tmp_path / "run", samples=False)
+    rows = [
+        {"data_source": "own", "prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": text}]}
+        for text in ("How many shells\nhas Dan?", "Never sampled?")
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "train.parquet")
+    config = OmegaConf.load(folder / "config.yaml")
+    OmegaConf.update(config, "data.train_files", [str(tmp_path / "gone.parquet"), str(tmp_path / "train.parquet")])
+    OmegaConf.save(config, folder / "config.yaml")
+    key = key_hex(prompt_key("own", rows[0]["prompt"]))
+    row = {**runs.groups_of(7)[0], "step": 9, "key": key, "temperature": 1.6, "outcome": "all_correct"}
+    GroupLog(folder).write(9, [row])
+    (run,) = load_runs([folder])
+    assert run.texts == {key: "How many shells\nhas Dan?"}
+    headings = {prompt.key: prompt.heading for prompt in stubborn(run)}
+    assert headings[key] == "How many shells has Dan?"
+    assert headings[runs.key(0)] == f"prompt {runs.key(0)[:8]}"
