@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A LoRA adapter of rank 4 through the real trainer: trained, resumed by the same command, evaluated."""
 
-import json
-
 import pytest
 import torch
 from e2e_runs import small_run, start
@@ -67,5 +65,4 @@ def test_the_evaluated_model_is_the_base_model_with_the_adapter(trained, untrain
         difference = (merged.state_dict()[name] - weight).abs().max() / weight.abs().max()
         # The merged model is bfloat16, which keeps 8 bits.
         assert (difference > 0.02) == (name.split(".weight")[0] in adapted and "bias" not in name), name
-    (summary,) = trained.glob("eval/**/*.json")
-    assert json.loads(summary.read_text())
+    assert list(trained.glob("eval/**/*.md"))
