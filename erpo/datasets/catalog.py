@@ -127,6 +127,7 @@ def find_set(name: str) -> MathSet:
     """
     if name not in SETS:
         close = difflib.get_close_matches(name, SETS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(SETS)}"
+        own = "or give --problem, --answer and --data-source of a set of your own"
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(SETS)}, {own}"
         raise DataError(f"{name!r} is not a set; {hint}")
     return SETS[name]

@@ -16,6 +16,12 @@ from erpo.datasets.errors import DataError
 SUFFIXES = (".jsonl", ".json")
 
 
+class Fraction(str):
+    """A number of a JSON file with a fraction, as it is written there."""
+
+    __slots__ = ()
+
+
 class JsonRows:
     """Rows in memory, with what is used here of `datasets.Dataset`.
 
@@ -87,10 +93,10 @@ def _parse(text: str, where: str) -> Any:
         ) from None
 
 
-def _number(text: str) -> int | str:
+def _number(text: str) -> "int | Fraction":
     """27.0 and 1e3 are integers; any other fraction keeps its digits."""
     value = float(text)
-    return int(value) if value.is_integer() else text
+    return int(value) if value.is_integer() else Fraction(text)
 
 
 def _checked(row: Any, where: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def choose_layout(layouts: Iterable[Layout], columns: Iterable[str], where: str)
     raise DataError(f"{where} has the columns {', '.join(sorted(present))}; it needs {wanted}")
 
 
-def _text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell as text: 27 and 27.0 are the same answer, and None is an empty one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -79,7 +79,7 @@ def _prompt(value: Any) -> str:
     messages = value if isinstance(value, list) else []
     problem = None
     if len(messages) == 1 and isinstance(messages[0], dict) and messages[0].get("role") == "user":
-        problem = strip_dapo(_text(messages[0].get("content")))
+        problem = strip_dapo(cell_text(messages[0].get("content")))
     if problem is None:
         raise ValueError(
             "has a 'prompt' that is not one user message in DAPO's template; give the bare problem as a string"
@@ -88,12 +88,12 @@ def _prompt(value: Any) -> str:
 
 
 def _ground_truth(value: Any) -> str:
-    return _text(value.get("ground_truth")) if isinstance(value, dict) else _text(value)
+    return cell_text(value.get("ground_truth")) if isinstance(value, dict) else cell_text(value)
 
 
 def _after_hashes(value: Any) -> str:
     """GSM8K's answer: the number after the last ``####``, without thousands separators."""
-    solution = _text(value)
+    solution = cell_text(value)
     if solution.strip() and "####" not in solution:
         raise ValueError("has an answer without '####'; GSM8K's solutions end in '#### N'")
     return solution.rpartition("####")[2].replace(",", "")
@@ -103,7 +103,7 @@ def _last_boxed(value: Any) -> str:
     # Here, because it imports torch: the other sets need no verl.
     from verl.utils.reward_score.math_reward import last_boxed_only_string, remove_boxed
 
-    boxed = last_boxed_only_string(_text(value))
+    boxed = last_boxed_only_string(cell_text(value))
     try:
         answer: str = remove_boxed(boxed or "")
     # verl's functions find \fbox too, but unwrap only \boxed.
@@ -112,8 +112,8 @@ def _last_boxed(value: Any) -> str:
     return answer
 
 
-PROBLEM_ANSWER = Layout("problem", "answer", _text, _text)
-QUESTION_ANSWER = Layout("question", "answer", _text, _text)
-GSM8K = Layout("question", "answer", _text, _after_hashes)
-MATH = Layout("problem", "solution", _text, _last_boxed)
+PROBLEM_ANSWER = Layout("problem", "answer", cell_text, cell_text)
+QUESTION_ANSWER = Layout("question", "answer", cell_text, cell_text)
+GSM8K = Layout("question", "answer", cell_text, _after_hashes)
+MATH = Layout("problem", "solution", cell_text, _last_boxed)
 VERL = Layout("prompt", "reward_model", _prompt, _ground_truth)

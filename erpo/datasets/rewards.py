@@ -6,16 +6,21 @@ A gold answer that the scorer rejects makes its prompt all-wrong for ever, silen
 everything would pass such a check, so each row is also scored with a wrong answer.
 """
 
+import asyncio
+import inspect
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
+from verl.utils.import_utils import load_extern_object
 from verl.utils.reward_score import default_compute_score
 
+from erpo.datasets.any_answer import PATH as ANY_ANSWER
 from erpo.datasets.errors import DataError
 from erpo.datasets.templates import ENDINGS, answer_form
 from erpo.tracker import is_correct
@@ -38,6 +43,8 @@ SPELLINGS = {
     "#### X": "#### {answer}",
 }
 _STEPS = "The steps above lead to the result.\n\n"
+# A reward function in verl's form.
+RewardFunction: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class RewardReport:
         path: The file.
         data_source: verl's name, which chose the scorer.
         rows: Rows of the file.
+        answers: Their gold answers, of which a row with a list has several.
         rejected: Gold answers that the scorer rejects.
         fooled: Wrong answers that it accepts.
         rewards: Rewards that occurred for right and for wrong answers.
@@ -78,6 +86,7 @@ class RewardReport:
     path: Path
     data_source: str
     rows: int = 0
+    answers: int = 0
     rejected: list[Score] = field(default_factory=list)
     fooled: list[Score] = field(default_factory=list)
     rewards: dict[str, set[float]] = field(default_factory=lambda: {"right": set(), "wrong": set()})
@@ -88,8 +97,33 @@ class RewardReport:
         return not self.rejected and not self.fooled
 
 
-def check_rewards(path: str | Path, limit: int | None = None) -> RewardReport:
-    """Score the gold answer, and a wrong one, of every row of a prepared file.
+def load_reward_function(path: str, name: str) -> RewardFunction:
+    """A reward function in verl's form, as verl loads that of `reward.custom_reward_function`.
+
+    Args:
+        path: Python file, or ``pkg://module``.
+        name: Its name there.
+
+    Raises:
+        DataError: It cannot be loaded.
+    """
+    try:
+        function: RewardFunction = load_extern_object(path, name)
+    # What the module raises, wrapped by verl where it is a file.
+    except Exception as error:
+        raise DataError(
+            f"the reward function {name} of {path} cannot be loaded ({_one_line(error.__cause__ or error)}); mend it, "
+            "its path or its name"
+        ) from error
+    if not callable(function):
+        raise DataError(f"{name} of {path} is of type {type(function).__name__}; name a function")
+    return function
+
+
+def check_rewards(
+    path: str | Path, limit: int | None = None, reward_function: RewardFunction | None = None
+) -> RewardReport:
+    """Score every gold answer, and a wrong one, of every row of a prepared file.
 
     The response is a short text that ends as the row's template demands; where the row does not name it, as its prompt
     asks.
@@ -97,22 +131,23 @@ def check_rewards(path: str | Path, limit: int | None = None) -> RewardReport:
     Args:
         path: A Parquet file that `prepare` wrote, or another one in verl's row schema.
         limit: Rows to score, from the first on; all if None.
+        reward_function: What a run with `reward.custom_reward_function` scores with; verl's scorers if None.
 
     Raises:
         DataError: The file is not there or not such a file, verl has no scorer for its data source, or a scorer fails.
     """
-    rows = read_rows(path)
+    rows = read_rows(path, lists=reward_function is not None)
     sources = dict.fromkeys(row["data_source"] for row in rows)
     report = RewardReport(path=Path(path), data_source=", ".join(sources))
     for row in tqdm(rows[:limit], desc=Path(path).name, unit=" rows", disable=limit is not None):
-        ending, gold = ENDINGS[_form(row)], str(row["reward_model"]["ground_truth"])
-        right = score(row, row["data_source"], ending, gold)
-        wrong = score(row, row["data_source"], ending, wrong_answer(gold))
+        ending, golds = ENDINGS[_form(row)], gold_answers(row)
+        right = [score(row, row["data_source"], ending, gold, reward_function) for gold in golds]
+        wrong = score(row, row["data_source"], ending, wrong_answer(*golds), reward_function)
         report.rows += 1
-        report.rewards["right"].add(right.reward)
+        report.answers += len(golds)
+        report.rewards["right"].update(one.reward for one in right)
         report.rewards["wrong"].add(wrong.reward)
-        if not right.accepted:
-            report.rejected.append(right)
+        report.rejected += [one for one in right if not one.accepted]
         if wrong.accepted:
             report.fooled.append(wrong)
     return report
@@ -137,41 +172,61 @@ def compare_scorers(path: str | Path) -> dict[str, dict[str, int]]:
     return accepted
 
 
-def score(row: dict[str, Any], data_source: str, ending: str, answer: str) -> Score:
+def score(
+    row: dict[str, Any], data_source: str, ending: str, answer: str, reward_function: RewardFunction | None = None
+) -> Score:
     """Score a response to a row that ends in `answer`, as verl's reward managers do.
 
     Raises:
-        DataError: verl has no scorer for the data source.
+        DataError: verl has no scorer for the data source, or the scorer fails.
     """
     response = _STEPS + ending.format(answer=answer)
     try:
-        result = default_compute_score(
+        result = (reward_function or default_compute_score)(
             data_source=data_source,
             solution_str=response,
             ground_truth=row["reward_model"]["ground_truth"],
             extra_info=row.get("extra_info") or {},
         )
+        if inspect.isawaitable(result):
+            result = asyncio.run(_awaited(result))
+        values: dict[str, Any] = result if isinstance(result, dict) else {"score": result}
+        reward = values["score"]
+        return Score(row["name"], answer, float(reward), float(values.get("acc", reward)))
     except NotImplementedError:
-        raise DataError(f"verl has no scorer for the data source {data_source!r}; prepare the set again") from None
+        raise DataError(
+            f"verl has no scorer for the data source {data_source!r}; prepare the set again, or name a reward function "
+            "of your own"
+        ) from None
     # Whatever the scorer of an answer that it was not made for raises.
     except Exception as error:
+        scorer = f"verl's scorer of {data_source!r}" if reward_function is None else "the reward function"
+        advice = "mend or remove the row" if reward_function is None else "mend one of them"
         raise DataError(
-            f"verl's scorer of {data_source!r} fails on {row['name']} with the answer {answer!r} "
-            f"({type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}); mend or remove the row"
+            f"{scorer} fails on {row['name']} with the answer {answer!r} ({_one_line(error)}); {advice}"
         ) from error
-    values: dict[str, Any] = result if isinstance(result, dict) else {"score": result}
-    reward = values["score"]
-    accuracy = values.get("acc", reward)
-    return Score(row["name"], answer, float(reward), float(accuracy))
 
 
-def wrong_answer(gold: str) -> str:
-    """A wrong answer: the next integer where the gold answer is one, else a number that no gold answer here is."""
-    return str(int(gold) + 1) if re.fullmatch(r"-?\d+", gold) else "1234567"
+def gold_answers(row: dict[str, Any]) -> list[str]:
+    """Gold answers of a row, any of which is right."""
+    gold = row["reward_model"]["ground_truth"]
+    return [str(one) for one in (gold if isinstance(gold, list) else [gold])]
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
+def wrong_answer(*golds: str) -> str:
+    """A wrong answer: the next integer where the first gold answer is one, else a number that no gold answer is."""
+    wrong = int(golds[0]) + 1 if re.fullmatch(r"-?\d+", golds[0]) else 1234567
+    while len(golds) > 1 and str(wrong) in golds:
+        wrong += 1
+    return str(wrong)
+
+
+def read_rows(path: str | Path, *, lists: bool = False) -> list[dict[str, Any]]:
     """Rows of a file in verl's row schema, each with its prompt id, or its number in the file (from 0), as `name`.
+
+    Args:
+        path: The file.
+        lists: Whether what scores them takes lists of gold answers, which verl's scorers do not.
 
     Raises:
         DataError: The file is not there, is not Parquet, or has a row that cannot be scored.
@@ -185,20 +240,26 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     if not rows:
         raise DataError(f"{path} has no rows; prepare it again")
     for number, row in enumerate(rows):
-        if wrong := _what_is_wrong(row):
+        if wrong := _what_is_wrong(row, lists):
             raise DataError(f"row {number} of {path}: {wrong}")
         row["name"] = (row.get("extra_info") or {}).get("prompt_id") or f"row {number}"
     return rows
 
 
-def _what_is_wrong(row: dict[str, Any]) -> str:
+def _what_is_wrong(row: dict[str, Any], lists: bool) -> str:
     """Why a row cannot be scored, and what to change; empty if it can."""
     if not isinstance(row.get("data_source"), str):
         return f"data_source is {row.get('data_source')!r}; make it the name by which verl chooses the scorer"
     if not isinstance(row.get("reward_model"), dict):
         return "it has no struct reward_model with the ground_truth; make it in verl's row schema"
     gold = row["reward_model"].get("ground_truth")
-    if isinstance(gold, bool) or not isinstance(gold, (str, int, float)):
+    if isinstance(gold, list) and not lists:
+        return (
+            "its ground_truth is a list, and verl's scorers compare with one text; set "
+            f"reward.custom_reward_function.path={ANY_ANSWER}, and check with --reward-function {ANY_ANSWER}"
+        )
+    golds: Sequence[Any] = gold if isinstance(gold, list) else [gold]
+    if not golds or any(isinstance(one, bool) or not isinstance(one, (str, int, float)) for one in golds):
         return f"its ground_truth is {gold!r}; only texts and numbers can be checked"
     if row.get("extra_info") is not None and not isinstance(row["extra_info"], dict):
         return f"extra_info is of type {type(row['extra_info']).__name__}; make it a struct"
@@ -212,3 +273,11 @@ def _form(row: dict[str, Any]) -> str:
     prompt = row.get("prompt")
     messages = prompt if isinstance(prompt, list) else [{"content": prompt}]
     return answer_form("\n".join(str(one.get("content")) for one in messages if isinstance(one, dict)))
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"

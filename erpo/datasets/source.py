@@ -16,7 +16,7 @@ from erpo.datasets.catalog import MathSet
 from erpo.datasets.errors import DataError
 
 HUB = "hub"
-_ENDINGS = (*json_rows.SUFFIXES, ".parquet")
+ENDINGS = (*json_rows.SUFFIXES, ".parquet")
 Rows: TypeAlias = datasets.Dataset | json_rows.JsonRows
 
 
@@ -43,9 +43,17 @@ def describe(math_set: MathSet, split: str, source: str) -> dict[str, Any]:
     if source == HUB:
         where = {"config": math_set.configs[0], "split": math_set.splits[split]}
         return {"hub": math_set.hub, "revision": math_set.revision, **where}
-    path = Path(source)
+    return describe_local(Path(source), f"give a file, a folder, or '{HUB}'")
+
+
+def describe_local(path: Path, advice: str) -> dict[str, Any]:
+    """Path and hash of a file or folder.
+
+    Raises:
+        DataError: It is not there; the message ends with the advice.
+    """
     if not path.exists():
-        raise DataError(f"the source {path} is not there; give a file, a folder, or '{HUB}'")
+        raise DataError(f"the source {path} is not there; {advice}")
     files = [path] if path.is_file() else sorted(_visible_files(path))
     digest = hashlib.sha256()
     for file in files:
@@ -73,44 +81,53 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 def _from_hub(math_set: MathSet, split: str) -> datasets.Dataset:
     repository, revision = math_set.hub, math_set.revision
     try:
-        with _quiet():
+        with quiet():
             return datasets.load_dataset(
                 repository, math_set.configs[0], split=math_set.splits[split], revision=revision
             )
     # The library, its hub client and its HTTP client each have errors of their own for one and the same thing.
     except Exception as error:
-        at = f" --revision {revision}" if revision else ""
-        raise DataError(
-            f"cannot load {repository} from the Hugging Face hub ({_first_line(error)}); without a connection, run "
-            f"`hf download {repository} --repo-type dataset{at} --local-dir FOLDER` elsewhere and give --source FOLDER"
-        ) from error
+        raise DataError(not_loaded(repository, revision, error)) from error
+
+
+def not_loaded(repository: str, revision: str | None, error: Exception) -> str:
+    """Sentence of an error for a hub set that cannot be loaded."""
+    at = f" --revision {revision}" if revision else ""
+    return (
+        f"cannot load {repository} from the Hugging Face hub ({first_line(error)}); without a connection, run "
+        f"`hf download {repository} --repo-type dataset{at} --local-dir FOLDER` elsewhere and give --source FOLDER"
+    )
 
 
 def _from_disk(math_set: MathSet, split: str, path: Path) -> Rows:
-    if not path.is_dir() and path.suffix not in _ENDINGS:
-        raise DataError(f"the source {path} must end in one of {', '.join(_ENDINGS)}, or be a folder")
+    if not path.is_dir() and path.suffix not in ENDINGS:
+        raise DataError(f"the source {path} must end in one of {', '.join(ENDINGS)}, or be a folder")
     try:
         if path.suffix in json_rows.SUFFIXES and path.is_file():
             return _read_json(math_set, [path])
-        with _quiet():
+        with quiet():
             if not path.is_dir():
                 found = datasets.load_dataset("parquet", data_files=str(path))
                 return _pick_split(math_set, split, path, found)
             config = _config(math_set, path)
-            files = datasets.load_dataset_builder(str(path), config).config.data_files or {}
-            if files and all(
-                Path(file).suffix in json_rows.SUFFIXES for of_split in files.values() for file in of_split
-            ):
-                chosen = _pick_split(math_set, split, path, files)
-                return _read_json(math_set, [Path(file) for file in chosen])
-            return _pick_split(math_set, split, path, datasets.load_dataset(str(path), config))
+            chosen = _pick_split(math_set, split, path, splits_of_folder(path, config))
+            return _read_json(math_set, [Path(file) for file in chosen]) if isinstance(chosen, list) else chosen
     except DataError:
         raise
     # StopIteration, ArrowInvalid, DatasetGenerationError and more, for a file that is empty or broken.
     except Exception as error:
         raise DataError(
-            f"cannot read {math_set.name} from {path} ({_first_line(error)}); give a file or a folder with its rows"
+            f"cannot read {math_set.name} from {path} ({first_line(error)}); give a file or a folder with its rows"
         ) from error
+
+
+def splits_of_folder(folder: Path, config: str) -> Mapping[str, Any]:
+    """Split -> its rows, or its files where these are JSON."""
+    files = datasets.load_dataset_builder(str(folder), config).config.data_files or {}
+    if files and all(Path(file).suffix in json_rows.SUFFIXES for of_split in files.values() for file in of_split):
+        return {str(split): list(of_split) for split, of_split in files.items()}
+    found: Mapping[str, Any] = datasets.load_dataset(str(folder), config)
+    return found
 
 
 def _read_json(math_set: MathSet, files: Sequence[Path]) -> json_rows.JsonRows:
@@ -137,7 +154,7 @@ def _pick_split(math_set: MathSet, split: str, path: Path, found: Mapping[str, A
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's own log lines: its exceptions say the same."""
     before = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(logging.CRITICAL)
@@ -147,7 +164,7 @@ def _quiet() -> Iterator[None]:
         datasets.logging.set_verbosity(before)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The innermost reason, in one line without a full stop."""
     while error.__cause__ is not None:
         error = error.__cause__

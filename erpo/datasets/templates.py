@@ -9,6 +9,8 @@ The form decides which of verl's scorers can find the answer, so it travels with
 - ``hash``: ``#### X``, GSM8K's own.
 """
 
+from dataclasses import dataclass
+
 from erpo.datasets.errors import DataError
 
 _DAPO_BEFORE = (
@@ -26,6 +28,34 @@ TEMPLATES = {
 
 # How a response in each form ends.
 ENDINGS = {"answer": "Answer: {answer}", "boxed": "\\boxed{{{answer}}}", "hash": "#### {answer}"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a problem becomes the messages of a prompt.
+
+    Attributes:
+        template: Text of the user's message, with ``{problem}``.
+        system: Text of a system message before it; None: there is none.
+    """
+
+    template: str
+    system: str | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a manifest says of it."""
+        return {"template": self.template, **({} if self.system is None else {"system": self.system})}
+
+    @property
+    def form(self) -> str:
+        """Form in which it asks for the final answer: a key of `ENDINGS`."""
+        return answer_form(f"{self.system or ''}\n{self.template}")
+
+    def messages(self, problem: str) -> list[dict[str, str]]:
+        """The messages for one problem."""
+        user = {"role": "user", "content": fill(self.template, problem)}
+        return [user] if self.system is None else [{"role": "system", "content": self.system}, user]
 
 
 def template_text(template: str) -> str:

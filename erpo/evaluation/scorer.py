@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from erpo.datasets.any_answer import PATH as ANY_ANSWER
 from erpo.evaluation.config import EvaluationError, SamplingConfig
 from erpo.evaluation.data import Problem
 from erpo.evaluation.judge import Failure, JudgeProcess
@@ -64,6 +65,7 @@ class Scorer:
 
         chosen = {name: value for name, value in asdict(settings.accuracy).items() if value is not None}
         accuracy = AccuracyConfig(**chosen)
+        self._by_verl = settings.reward_function is None
         self._process = JudgeProcess(lambda: _load(settings, accuracy), settings.reward_timeout)
         if isinstance(self._process.description, Failure):
             reason = self._process.description.reason
@@ -87,8 +89,15 @@ class Scorer:
         A reward function may fail on an empty response alone; it must then judge the gold answer.
 
         Raises:
-            EvaluationError: The scorer does not know a data source, or fails at both.
+            EvaluationError: The scorer does not know a data source, fails at both, or cannot judge lists of answers.
         """
+        problems = list(problems)
+        listed = next((problem for problem in problems if isinstance(problem.ground_truth, list)), None)
+        if listed is not None and self._by_verl:
+            raise EvaluationError(
+                f"prompt {listed.key} of {listed.data_source!r} has a list of gold answers, but verl's scorers compare "
+                f"with one text; set reward_function={ANY_ANSWER}."
+            )
         for problem in {problem.data_source: problem for problem in problems}.values():
             first = self.judge(problem, "").error
             if first and (second := self.judge(problem, str(problem.ground_truth)).error):

@@ -115,7 +115,8 @@ def _load(name: str, folder: Path, config: DictConfig) -> Run:
     groups = _or_none(read_groups, folder)
     groups = pd.DataFrame() if groups is None else groups[groups["outcome"].isin(KINDS)].reset_index(drop=True)
     schedule = OmegaConf.select(config, "erpo.schedule.name") or "none"
-    cap = OmegaConf.select(config, f"erpo.schedule.{schedule}.t_max")
+    section = "own" if OmegaConf.select(config, "erpo.schedule.path") else schedule
+    cap = OmegaConf.select(config, f"erpo.schedule.{section}.t_max")
     base = OmegaConf.select(config, "actor_rollout_ref.rollout.temperature")
     if base is None:
         base = groups["temperature"].min() if len(groups) else np.nan
@@ -192,10 +193,11 @@ def _newest_tracker(folder: Path) -> tuple[pd.DataFrame | None, int]:
     for path in states:
         try:
             content = json.loads(path.read_bytes())
-            tracker = PromptTracker(
-                TrackerConfig.from_dict(content["settings"]), data_fingerprint=content["data_fingerprint"]
-            )
-            load_state(tracker, path.parent)
+            # A report runs no code that a run's folder names: of a schedule of the user's own it reads the outcomes.
+            own = content["settings"].get("path") is not None
+            config = TrackerConfig("none") if own else TrackerConfig.from_dict(content["settings"])
+            tracker = PromptTracker(config, data_fingerprint=content["data_fingerprint"])
+            load_state(tracker, path.parent, accept_changed_schedule=own)
             return tracker.frame(), _step_of_state(path)
         except (OSError, KeyError, ValueError, TrackerError):
             continue

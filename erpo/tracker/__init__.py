@@ -4,17 +4,21 @@
 
 from erpo.tracker.config import TrackerConfig
 from erpo.tracker.errors import TrackerError
+from erpo.tracker.history import Column, PromptHistory
 from erpo.tracker.keys import DataSummary, check_prompts, key_hex, keys_array, prompt_key
 from erpo.tracker.outcome import GroupOutcomes, Outcome, classify, is_correct
-from erpo.tracker.schedules.base import on_grid
+from erpo.tracker.schedules.base import Schedule, on_grid
 from erpo.tracker.tracker import Observation, PromptTracker
 
 __all__ = [
+    "Column",
     "DataSummary",
     "GroupOutcomes",
     "Observation",
     "Outcome",
+    "PromptHistory",
     "PromptTracker",
+    "Schedule",
     "TrackerConfig",
     "TrackerError",
     "check_prompts",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from erpo.tracker.errors import TrackerError
-from erpo.tracker.schedules import SCHEDULES
+from erpo.tracker.schedules import SCHEDULES, make_schedule
 from erpo.tracker.schedules.band import BandConfig
 from erpo.tracker.schedules.constant import ConstantConfig
 from erpo.tracker.schedules.linear import LinearConfig
@@ -25,11 +25,14 @@ class TrackerConfig:
 
     Attributes:
         name: Name of the schedule, or "none": history is kept, no temperature is attached. None means "none".
+            With `path`, the name of a class in that file.
         constant: Settings used if name is "constant".
         rising: Settings used if name is "rising".
         linear: Settings used if name is "linear".
         band: Settings used if name is "band".
         predictive: Settings used if name is "predictive".
+        path: Python file, or ``pkg://module``, of a schedule of the user's own; None: it is one of the above.
+        own: Settings of that schedule: keyword arguments of its class.
     """
 
     name: str = "linear"
@@ -38,12 +41,30 @@ class TrackerConfig:
     linear: LinearConfig = field(default_factory=LinearConfig)
     band: BandConfig = field(default_factory=BandConfig)
     predictive: PredictiveConfig = field(default_factory=PredictiveConfig)
+    path: str | None = None
+    own: Mapping[str, Any] = field(default_factory=lambda: {"t_base": 1.0})
 
     def __post_init__(self) -> None:
         if self.name is None:
             object.__setattr__(self, "name", NO_SCHEDULE)
+        if self.path is not None:
+            self._check_own()
+            return
         if not isinstance(self.name, str) or self.name not in (*SCHEDULES, NO_SCHEDULE):
             raise TrackerError(_unknown("schedule", self.name, [*SCHEDULES, NO_SCHEDULE]))
+
+    def _check_own(self) -> None:
+        if not isinstance(self.path, str) or not self.path:
+            raise TrackerError(f"path is {self.path!r}; set the Python file of your schedule, or null")
+        if not isinstance(self.name, str) or self.name == NO_SCHEDULE:
+            raise TrackerError(f"path is {self.path}, but name is {self.name!r}; set name to the class in that file")
+        if not isinstance(self.own, Mapping) or not all(isinstance(name, str) for name in self.own):
+            raise TrackerError(f"own must be a mapping of settings, not {self.own!r}")
+
+    @property
+    def section(self) -> str:
+        """Name of the field with the settings of the schedule that is chosen."""
+        return self.name if self.path is None else "own"
 
     @property
     def attaches_temperatures(self) -> bool:
@@ -58,7 +79,8 @@ class TrackerConfig:
         and they keep their defaults.
 
         Raises:
-            TrackerError: a setting is unknown, of the wrong type or out of range.
+            TrackerError: a setting is unknown, of the wrong type or out of range, or a schedule of the user's own
+                cannot be loaded.
         """
         arguments = dict(_known("tracker", cls, settings))
         for section in SCHEDULES:
@@ -69,7 +91,10 @@ class TrackerConfig:
                     arguments[section] = section_class(**values)
                 else:
                     _check_types(section, section_class, values)
-        return cls(**arguments)
+        config = cls(**arguments)
+        if config.path is not None:
+            make_schedule(config)
+        return config
 
 
 def _known(section: str, config_class: type, settings: object) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from erpo.tracker.keys import KeyArray, keys_hex
 from erpo.tracker.outcome import GroupOutcomes, Outcome
 from erpo.tracker.schedules import Schedule, make_schedule
 from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, on_grid
+from erpo.tracker.schedules.own import check_temperatures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,11 +70,13 @@ class PromptTracker:
         They may be sampled at these or at what `on_grid` makes of them: `observe` takes both for the same.
 
         Raises:
-            TrackerError: the schedule is "none".
+            TrackerError: the schedule is "none", or gives what cannot be sampled at.
         """
         if self._schedule is None:
             raise TrackerError("the schedule 'none' has no temperatures; check attaches_temperatures before asking")
-        return self._schedule.temperatures(self._history, self._history.rows_for(keys))
+        temperatures = self._schedule.temperatures(self._history, self._history.rows_for(keys))
+        check_temperatures(temperatures, keys.size)
+        return temperatures
 
     def temperatures_of_seen(self) -> NDArray[np.float64]:
         """Present temperatures of all prompts with a visit, shape (len(self),); empty if the schedule is "none"."""

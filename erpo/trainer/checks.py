@@ -10,6 +10,7 @@ from pathlib import Path
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from erpo.tracker.schedules import make_schedule
 from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.early import late_failures, missing_settings
 from erpo.trainer.ignored import ignored_settings
@@ -152,10 +153,11 @@ def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
 
 def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     base = float(config.actor_rollout_ref.rollout.temperature)
-    name = erpo.schedule.name
-    schedule = getattr(erpo.schedule, name)
+    name = erpo.schedule.section
+    schedule = make_schedule(erpo.schedule)
+    assert schedule is not None
     t_base = schedule.t_base
-    lowest = min(getattr(schedule, setting, None) or t_base for setting in ("temperature", "t_first", "floor"))
+    lowest = t_base if schedule.t_min is None else min(schedule.t_min, t_base)
     if lowest < MIN_TEMPERATURE:
         yield f"erpo.schedule.{name} reaches T={lowest:g}, below vLLM's least temperature {MIN_TEMPERATURE}; raise it."
     if abs(t_base - base) > 1e-6:

@@ -56,17 +56,20 @@ _DOES_NOT_MAKE = [
     *("*._target_", "*.profiler"),
 ]
 _DATA = ("data.train_files", "data.train_max_samples")
-_REWARD_CONTENT = "reward.custom_reward_function.content"
+# Sections whose `path` names a file of the user's own; it counts with its content.
+_FILES = ("reward.custom_reward_function", "erpo.schedule")
+_CONTENTS = [f"{section}.content" for section in _FILES]
 
 
 def fingerprint(config: DictConfig) -> dict[str, Any]:
     """What makes the experiment of these settings: setting -> value, plain JSON, sorted by name.
 
-    A reward function in a file counts with its content.
+    A reward function or a schedule in a file counts with its content.
     """
     makes = [*_MAKES]
     schedule = OmegaConf.select(config, "erpo.schedule.name", default=None)
-    makes += [f"erpo.schedule.{schedule}"]
+    own = OmegaConf.select(config, "erpo.schedule.path", default=None) is not None
+    makes += ["erpo.schedule.path", "erpo.schedule.own"] if own else [f"erpo.schedule.{schedule}"]
     mode = OmegaConf.select(config, "trainer.v1.trainer_mode", default=None)
     makes += [f"trainer.v1.{mode}.{name}" for name in ("parameter_sync_step", "num_warmup_batches")]
     if OmegaConf.select(config, "critic.enable", default=None) is not False:
@@ -78,10 +81,10 @@ def fingerprint(config: DictConfig) -> dict[str, Any]:
     files = settings.get("data.train_files")
     if isinstance(files, str):
         settings["data.train_files"] = [files]
-    reward_file = OmegaConf.select(config, "reward.custom_reward_function.path", default=None)
-    if reward_file and "://" not in reward_file and Path(reward_file).expanduser().is_file():
-        content = Path(reward_file).expanduser().read_bytes()
-        settings[_REWARD_CONTENT] = hashlib.sha256(content).hexdigest()[:12]
+    for section, content in zip(_FILES, _CONTENTS, strict=True):
+        file = OmegaConf.select(config, f"{section}.path", default=None)
+        if file and "://" not in file and Path(file).expanduser().is_file():
+            settings[content] = hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()[:12]
     return {name: without_secrets({name.rsplit(".", 1)[-1]: settings[name]}).popitem()[1] for name in sorted(settings)}
 
 
@@ -100,8 +103,8 @@ def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple
     changed = {}
     for name in sorted({*saved, *now}):
         values = (saved.get(name), now.get(name))
-        # A machine that does not see the file of the reward function cannot tell whether it changed.
-        unknown = LEFT_OUT in values or (name == _REWARD_CONTENT and None in values)
+        # A machine that does not see a file cannot tell whether it changed.
+        unknown = LEFT_OUT in values or (name in _CONTENTS and None in values)
         if values[0] != values[1] and not unknown:
             changed[name] = values
     return changed

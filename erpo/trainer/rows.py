@@ -9,6 +9,7 @@ import numpy as np
 from tensordict import TensorDict
 from tqdm import tqdm
 
+from erpo.datasets.any_answer import PATH as ANY_ANSWER
 from erpo.tracker import DataSummary, check_prompts, prompt_key
 from erpo.trainer.config import ConfigError
 
@@ -49,25 +50,28 @@ def check_sizes(train: Sequence[Any], val: Sequence[Any], data: Mapping[str, Any
         raise ConfigError(f"data.val_files hold no prompt{left}; {advice}.")
 
 
-def check_rows(dataset: Sequence[dict[str, Any]], setting: str = "data.train_files") -> DataSummary:
+def check_rows(
+    dataset: Sequence[dict[str, Any]], setting: str = "data.train_files", *, one_answer: bool = False
+) -> DataSummary:
     """Check the cells that verl's reward managers read, and identify the prompts.
 
     Args:
         dataset: Rows as verl's data set gives them.
         setting: Name of the setting that names the files, for the messages.
+        one_answer: Whether the scorer compares with one answer, as verl's own do.
 
     Raises:
         ConfigError: A cell cannot be used; the message names its row.
         TrackerError: A prompt cannot be identified.
     """
     rows = tqdm(range(len(dataset)), desc="Checking prompts", leave=False)
-    return check_prompts(_identity(_checked_row(dataset, i, setting)) for i in rows)
+    return check_prompts(_identity(_checked_row(dataset, i, setting, one_answer)) for i in rows)
 
 
-def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str) -> dict[str, Any]:
+def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str, one_answer: bool) -> dict[str, Any]:
     try:
         row = dataset[number]
-        problem = _broken_cell(row)
+        problem = _broken_cell(row) or (_listed_answers(row) if one_answer else None)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # verl reads some cells itself; the raw row tells which.
         raw = getattr(dataset, "dataframe", None)
@@ -93,6 +97,15 @@ def _broken_cell(row: Mapping[str, Any]) -> str | None:
     prompt = row.get("raw_prompt", ["not read yet"])
     if not isinstance(prompt, (list, tuple, np.ndarray)) or len(prompt) == 0:
         return f"the prompt is {str(prompt)[:40]!r}; make it a list of {{role, content}} messages"
+    return None
+
+
+def _listed_answers(row: Mapping[str, Any]) -> str | None:
+    if isinstance(row["reward_model"]["ground_truth"], (list, tuple, np.ndarray)):
+        return (
+            "ground_truth is a list, but verl's scorers compare with one text; set "
+            f"reward.custom_reward_function.path={ANY_ANSWER}, or a reward function of your own"
+        )
     return None
 
 

@@ -20,7 +20,7 @@ def column(tracker: PromptTracker, name: str) -> float:
 
 
 def test_every_schedule_has_its_settings_field() -> None:
-    assert {"name", *SCHEDULES} == {entry.name for entry in dataclasses.fields(TrackerConfig)}
+    assert {"name", "path", "own", *SCHEDULES} == {entry.name for entry in dataclasses.fields(TrackerConfig)}
 
 
 def test_constant_ignores_history() -> None:

@@ -6,6 +6,8 @@ import dataclasses
 import warnings
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import verl
 from hydra import compose, initialize_config_dir
@@ -15,12 +17,14 @@ from ray.exceptions import RayTaskError
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
+from erpo.arithmetic.model import build_tokenizer
 from erpo.tracker import TrackerConfig, TrackerError
 from erpo.tracker.schedules import SCHEDULES
 from erpo.trainer import checks
 from erpo.trainer.checks import check_data_files, check_settings
 from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.rows import check_rows
+from erpo.trainer.trainer import ErpoTrainerSync
 from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
@@ -206,6 +210,35 @@ def test_another_verl_is_a_warning(cpu_config, monkeypatch):
     monkeypatch.setattr(checks, "TESTED_VERL", "0.0.1")
     with pytest.warns(UserWarning, match=r"tested with verl 0\.0\.1"):
         check_settings(cpu_config("erpo"))
+
+
+def test_lists_of_gold_answers_are_refused_before_a_scorer_meets_them(cpu_config, tmp_path):
+    rows = [
+        {
+            "data_source": "math_dapo",
+            "prompt": [{"role": "user", "content": f"{number}+1="}],
+            "reward_model": {"style": "rule", "ground_truth": [str(number + 1), "x"]},
+            "extra_info": {"index": number},
+        }
+        for number in range(16)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    files = [f"data.{split}_files={tmp_path}/rows.parquet" for split in ("train", "val")]
+
+    def load(*overrides):
+        trainer = object.__new__(ErpoTrainerSync)
+        trainer.config = cpu_config("erpo", *files, *overrides)
+        trainer.erpo = check_settings(trainer.config)
+        trainer.tokenizer, trainer.processor, trainer.trainer_mode = build_tokenizer(), None, "sync"
+        trainer.global_steps, trainer.parameter_sync_step = 0, 1
+        trainer._init_dataloader()
+        return trainer
+
+    with pytest.raises(
+        ConfigError, match=r"data\.val_files, row 0: ground_truth is a list, .*; set reward\.custom_rew"
+    ):
+        load("reward.custom_reward_function.path=null", "erpo.ra.pseudo_reward=-1")
+    assert len(load("reward.custom_reward_function.path=pkg://erpo.datasets.any_answer").train_dataset) == 16
 
 
 def test_rows_with_images_are_told_apart_by_them():

@@ -17,6 +17,7 @@ from verl.trainer import main_ppo
 from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils import import_utils, reward_score
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout import utils as rollout_utils
@@ -79,6 +80,21 @@ HOOKS = [
         "_run_prompt",
         ["self", "prompt", "sampling_params", "trajectory", "trace"],
     ),
+    (
+        reward_score,
+        "default_compute_score",
+        [
+            "data_source",
+            "solution_str",
+            "ground_truth",
+            "extra_info",
+            "sandbox_fusion_url",
+            "concurrent_semaphore",
+            "memory_limit_mb",
+            "kwargs",
+        ],
+    ),
+    (import_utils, "load_extern_object", ["module_path", "object_name"]),
     (main_ppo.TaskRunnerV1.__ray_metadata__.modified_class, "run", ["self", "config"]),
 ]
 

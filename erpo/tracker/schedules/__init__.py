@@ -9,6 +9,7 @@ from erpo.tracker.schedules.band import BandSchedule
 from erpo.tracker.schedules.base import Schedule
 from erpo.tracker.schedules.constant import ConstantSchedule
 from erpo.tracker.schedules.linear import LinearSchedule
+from erpo.tracker.schedules.own import load_own
 from erpo.tracker.schedules.predictive import PredictiveSchedule
 from erpo.tracker.schedules.rising import RisingSchedule
 
@@ -26,9 +27,15 @@ SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
 
 
 def make_schedule(config: "TrackerConfig") -> Schedule | None:
-    """Make the schedule that `config.name` chooses; None for "none"."""
+    """Make the schedule that `config.name` chooses; None for "none".
+
+    Raises:
+        TrackerError: It is one of the user's own, and cannot be loaded.
+    """
     if not config.attaches_temperatures:
         return None
+    if config.path is not None:
+        return load_own(config.path, config.name, config.own)
     return SCHEDULES[config.name](getattr(config, config.name))
 
 

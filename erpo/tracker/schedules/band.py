@@ -78,7 +78,7 @@ class BandSchedule(Schedule):
         self.t_base = config.t_base
         self.t_max = config.t_max
         self._config = config
-        self._floor = config.t_base if config.floor is None else config.floor
+        self.t_min = self._floor = config.t_base if config.floor is None else config.floor
 
     def temperatures(self, history: PromptHistory, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `Schedule`."""

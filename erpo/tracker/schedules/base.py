@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a temperature schedule is, and the checks that all of them share.
 
-A new schedule is one file like `linear.py`, one line in `schedules/__init__.py` and one field in `TrackerConfig`.
+A new schedule of the package is one file like `linear.py`, one line in `schedules/__init__.py` and one field in
+`TrackerConfig`. One of the user's own is a file anywhere (`own.py`, and `examples/own_schedule.py`).
 """
 
 import math
@@ -35,11 +36,13 @@ class Schedule(ABC):
     Attributes:
         t_base: A prompt sampled above this temperature is "raised".
         t_max: The highest temperature the schedule gives, "the cap".
+        t_min: The lowest temperature the schedule gives; None: t_base.
         columns: Columns the schedule keeps in the history.
     """
 
     t_base: float
     t_max: float
+    t_min: float | None = None
     columns: tuple[Column, ...] = ()
 
     @abstractmethod

@@ -34,7 +34,7 @@ class ConstantSchedule(Schedule):
 
     def __init__(self, config: ConstantConfig) -> None:
         self.t_base = config.t_base
-        self.t_max = config.temperature
+        self.t_max = self.t_min = config.temperature
 
     def temperatures(self, history: PromptHistory, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `Schedule`."""

@@ -42,6 +42,7 @@ class RisingSchedule(Schedule):
     def __init__(self, config: RisingConfig) -> None:
         self.t_base = config.t_base
         self.t_max = config.t_max
+        self.t_min = config.t_first
         self._config = config
         self._last_step = 0
 

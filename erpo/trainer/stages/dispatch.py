@@ -29,8 +29,11 @@ class Dispatch(TrainerStage):
                 check_sizes(self.train_dataset, self.val_dataset, self.config.data)
             raise
         check_sizes(self.train_dataset, self.val_dataset, self.config.data)
-        check_rows(self.val_dataset, "data.val_files")
-        summary = check_rows(self.train_dataset)
+        reward = self.config.reward
+        own_manager = reward.reward_manager.source != "register"
+        one_answer = not (reward.custom_reward_function.path or reward.reward_model.enable or own_manager)
+        check_rows(self.val_dataset, "data.val_files", one_answer=one_answer)
+        summary = check_rows(self.train_dataset, one_answer=one_answer)
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
         self.longest_training = self.total_training_steps
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)

@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: 2026 The ERPO authors
+# SPDX-License-Identifier: Apache-2.0
+"""A schedule of the user's own, from a file that the settings name."""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from erpo.tracker.errors import TrackerError
+from erpo.tracker.history import BASE_COLUMNS, Column, PromptHistory
+from erpo.tracker.schedules.base import Schedule, require_positive
+
+_PACKAGE = "pkg://"
+# Columns of a saved state and of `PromptTracker.frame` beside those of the history.
+_TAKEN = {column.name for column in BASE_COLUMNS} | {"key", "temperature"}
+
+
+def load_own(path: str, name: str, settings: Mapping[str, Any]) -> Schedule:
+    """Make a schedule from the user's file.
+
+    Args:
+        path: Python file, or ``pkg://module`` for a module that can be imported.
+        name: Its subclass of `Schedule`.
+        settings: Keyword arguments of the class.
+
+    Raises:
+        TrackerError: There is no such file or class, or what it makes is no schedule.
+    """
+    module = _load(path)
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, Schedule)):
+        here = [key for key, value in vars(module).items() if _is_schedule_of(value, module)]
+        close = difflib.get_close_matches(name, here, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(here) or 'none'}"
+        raise TrackerError(f"{path} has no subclass of erpo.tracker.Schedule with the name {name!r}; {hint}")
+    try:
+        schedule = found(**settings)
+        _check(schedule)
+    except TrackerError as error:
+        raise TrackerError(f"{name} of {path}: {error}") from error
+    # Whatever the user's code raises.
+    except Exception as error:
+        raise TrackerError(
+            f"{name} of {path} cannot be used with {dict(settings)} ({_one_line(error)}); mend it or its settings"
+        ) from error
+    return schedule
+
+
+def _load(path: str) -> ModuleType:
+    try:
+        if path.startswith(_PACKAGE):
+            return importlib.import_module(path.removeprefix(_PACKAGE))
+        file = Path(path).expanduser().resolve()
+        if not file.is_file():
+            raise TrackerError(f"there is no file {path}; name the file of your schedule")
+        spec = importlib.util.spec_from_file_location(
+            f"erpo_own_schedule_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file
+        )
+        if spec is None or spec.loader is None:
+            raise TrackerError(f"{path} is no Python file; name one that ends in .py")
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their module up there.
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+    except TrackerError:
+        raise
+    except Exception as error:
+        raise TrackerError(f"{path} cannot be loaded ({_one_line(error)}); mend it") from error
+
+
+def _is_schedule_of(value: object, module: ModuleType) -> bool:
+    return isinstance(value, type) and issubclass(value, Schedule) and value.__module__ == module.__name__
+
+
+def _check(schedule: Schedule) -> None:
+    """Raise unless the tracker can work with a schedule, in what can be known before a visit."""
+    for attribute in ("t_base", "t_max"):
+        if not hasattr(schedule, attribute):
+            raise TrackerError(f"it has no {attribute}; set self.{attribute} in __init__")
+        require_positive(attribute, getattr(schedule, attribute))
+    if schedule.t_min is not None:
+        require_positive("t_min", schedule.t_min)
+    names: list[str] = []
+    for column in schedule.columns:
+        if not isinstance(column, Column):
+            raise TrackerError(f"columns holds {column!r}; make it an erpo.tracker.Column")
+        if column.name in {*_TAKEN, *names}:
+            raise TrackerError(f"there is a column {column.name!r} already; give its own another name")
+        names.append(column.name)
+    check_temperatures(schedule.temperatures(PromptHistory(schedule.columns), np.array([-1, -1])), 2)
+
+
+def check_temperatures(temperatures: Any, prompts: int) -> None:
+    """Raise unless temperatures can be sampled at.
+
+    Args:
+        temperatures: What a schedule gave for `prompts` prompts.
+        prompts: Number of them.
+
+    Raises:
+        TrackerError: It is no array of shape (prompts,), or holds a value that is not positive and finite.
+    """
+    if not isinstance(temperatures, np.ndarray) or temperatures.shape != (prompts,):
+        shape = getattr(temperatures, "shape", type(temperatures).__name__)
+        raise TrackerError(f"temperatures() gave {shape} for {prompts} prompts; return an array of shape ({prompts},)")
+    usable = np.isfinite(temperatures) & (temperatures > 0)
+    if not usable.all():
+        worst = temperatures[~usable][0]
+        raise TrackerError(f"temperatures() gave {worst}; return temperatures that are positive and finite")
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
