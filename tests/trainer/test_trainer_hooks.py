@@ -13,6 +13,7 @@ from verl.experimental.reward_loop import RewardLoopManager
 from verl.single_controller.base.worker import Worker
 from verl.single_controller.ray import RayWorkerGroup
 from verl.trainer import main_ppo
+from verl.trainer.ppo import ray_trainer
 from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.workers.engine.base import EngineRegistry
@@ -75,6 +76,11 @@ HOOKS = [
         agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class,
         "_run_prompt",
         ["self", "prompt", "sampling_params", "trajectory", "trace"],
+    ),
+    (
+        ray_trainer,
+        "compute_advantage",
+        ["data", "adv_estimator", "gamma", "lam", "num_repeat", "norm_adv_by_std_in_grpo", "config"],
     ),
     (main_ppo.TaskRunnerV1.__ray_metadata__.modified_class, "run", ["self", "config"]),
 ]
@@ -174,4 +180,7 @@ def test_the_functions_that_the_trainer_extends_are_called_by_name_with_what_we_
         "compute_advantage_for_multi_trajectories(\n            data,\n            batch_keys=batch.keys," in advantages
     )
     assert callable(trainer_base.calculate_debug_metrics)
-    assert callable(trainer_base.compute_advantage_for_multi_trajectories)
+    # RA hands compute_advantage what follows the batch and its keys.
+    handed = list(inspect.signature(trainer_base.compute_advantage_for_multi_trajectories).parameters)
+    assert handed[:2] == ["data", "batch_keys"]
+    assert set(handed[2:]) <= set(inspect.signature(ray_trainer.compute_advantage).parameters)
