@@ -15,8 +15,8 @@ from erpo.arithmetic.model import build_model, build_tokenizer
 
 ROLLOUTS = Path(__file__).parents[1] / "golden" / "rollouts.parquet"
 # Where the ratio is 1, each loss has the gradient of -A log pi_T: as a mean over the tokens, or over the means of the
-# responses. clip_cov leaves some tokens out by their covariance, whatever the ratio; geo_mean is divided by no size of the
-# whole batch, so that the means of the micro-batches add up.
+# responses. clip_cov leaves some tokens out by their covariance, whatever the ratio; geo_mean is a mean over the
+# micro-batch, so that the gradients of micro-batches add up.
 LOSSES = {
     "vanilla": "tokens",
     "dppo_tv": "tokens",
