@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from erpo.environment.finding import Finding, Level
 
 SETTING = "actor_rollout_ref.model.override_config.attn_implementation"
-_CRITIC = "critic.model.override_config.attn_implementation"
 FLASH = "flash_attention_2"
 # verl's default where nothing is set, for these engines.
 _ENGINES = ("fsdp", "fsdp2")
@@ -40,37 +39,43 @@ def choose_attention(config: DictConfig) -> str | None:
     Returns:
         One line for the terminal; None where nothing was to be chosen.
     """
-    undecided = [setting for setting in _settings(config) if _undecided(config, setting)]
-    if not undecided:
+    if not _undecided(config):
         return None
     problem = flash_problem()
     if problem is None:
         return f"attention: {FLASH}"
     with open_dict(config):
-        for setting in undecided:
-            OmegaConf.update(config, setting, "sdpa", force_add=True)
+        OmegaConf.update(config, SETTING, "sdpa", force_add=True)
     return f"attention: sdpa, because {problem}"
 
 
 def attention_finding(config: DictConfig) -> Finding:
     """Whether the run's attention can be imported, and works with its sequence parallelism."""
     check, problem = "attention", None
-    for setting in _settings(config):
-        chosen = OmegaConf.select(config, setting, default=None)
-        if _undecided(config, setting) or chosen == FLASH:
-            problem = flash_problem()
-        if chosen == FLASH and problem is not None:
-            return Finding(check, Level.ERROR, f"{setting}={FLASH}, but {problem}", "set it to sdpa, or remove it")
-        name = chosen or (FLASH if problem is None else "sdpa")
-        shared = _shared_sequences(config)
-        if config.trainer.device == "cuda" and shared and not str(name).startswith("flash_attention"):
-            # verl 0.9.1 patches transformers' flash attention alone to gather the slices (models/transformers).
-            return Finding(
-                check,
-                Level.ERROR,
-                f"with {' and '.join(shared)} above 1 {name} would see a slice of each sequence only",
-                f"install flash-attn ({INSTALL}), or set {' '.join(f'{setting}=1' for setting in shared)}",
-            )
+    chosen = OmegaConf.select(config, SETTING, default=None)
+    if _undecided(config) or chosen == FLASH:
+        problem = flash_problem()
+    if chosen == FLASH and problem is not None:
+        return Finding(check, Level.ERROR, f"{SETTING}={FLASH}, but {problem}", "set it to sdpa, or remove it")
+    name = chosen or (FLASH if problem is None else "sdpa")
+    shared = _shared_sequences(config)
+    if config.trainer.device == "cuda" and shared and not str(name).startswith("flash_attention"):
+        # verl 0.9.1 patches transformers' flash attention alone to gather the slices (models/transformers).
+        return Finding(
+            check,
+            Level.ERROR,
+            f"with {' and '.join(shared)} above 1 {name} would see a slice of each sequence only",
+            f"install flash-attn ({INSTALL}), or set {' '.join(f'{setting}=1' for setting in shared)}",
+        )
+    # verl 0.9.1 loads a value head with flash attention (utils/model.py), whatever attn_implementation is set to.
+    flash_critic = trains_critic(config) and config.critic.strategy in _ENGINES and config.trainer.device != "npu"
+    if flash_critic and (reason := flash_problem()) is not None:
+        return Finding(
+            check,
+            Level.ERROR,
+            f"verl loads a critic with {FLASH} always, but {reason}",
+            f"install flash-attn ({INSTALL}), or set critic.enable=false and another algorithm.adv_estimator than gae",
+        )
     if problem is not None:
         return Finding(check, Level.WARNING, f"sdpa, because {problem}", f"for more speed: {INSTALL}")
     return Finding(check, Level.OK, str(name))
@@ -85,14 +90,9 @@ def trains_critic(config: DictConfig) -> bool:
         return bool(need_critic(config))
 
 
-def _settings(config: DictConfig) -> list[str]:
-    """The settings of the models that are trained."""
-    return [SETTING, _CRITIC] if trains_critic(config) else [SETTING]
-
-
-def _undecided(config: DictConfig, setting: str) -> bool:
+def _undecided(config: DictConfig) -> bool:
     """Whether verl would take its default, flash-attn, for a run on GPUs."""
-    unset = OmegaConf.select(config, setting, default=None) is None
+    unset = OmegaConf.select(config, SETTING, default=None) is None
     return unset and config.trainer.device == "cuda" and config.actor_rollout_ref.actor.strategy in _ENGINES
 
 

@@ -25,6 +25,17 @@ STRATEGIES = (*RUN_STRATEGIES, "fsdp_turbo", "veomni", "automodel", "megatron")
 _FUSED_STRATEGIES = ("fsdp", "fsdp2", "fsdp_turbo")
 _FUSED_BACKENDS = ("torch", "triton", "liger")
 _LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
+# Estimators of advantages with a baseline from the group, which RA's pseudo samples join.
+RA_ESTIMATORS = ("grpo", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "gpg")
+# Those for which RA has no meaning, and why.
+RA_WITHOUT_MEANING = {
+    "grpo_passk": "whose advantage is the lead of a group's best response over its second best, which no wrong answer "
+    "changes",
+    "reinforce_plus_plus": "which has no baseline of the group, so that all-correct groups have an advantage already",
+    "reinforce_plus_plus_baseline": "which whitens the advantages of the whole batch, so that pseudo samples in some "
+    "groups would shift those of all",
+    "gae": "whose baseline is a critic's and not the group's",
+}
 # vLLM raises lower temperatures to this value, silently.
 MIN_TEMPERATURE = 0.01
 
@@ -147,8 +158,17 @@ def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     if not erpo.ra.enable:
         return
     estimator = str(config.algorithm.adv_estimator)
-    if estimator != "grpo":
-        yield f"erpo.ra.enable works with algorithm.adv_estimator=grpo, not {estimator}; change one of them."
+    if estimator not in RA_ESTIMATORS:
+        reason = RA_WITHOUT_MEANING.get(estimator, "which is none of verl's, so that nothing is known of its baseline")
+        yield (
+            f"erpo.ra.enable has no meaning with algorithm.adv_estimator={estimator}, {reason}; set one of "
+            f"{', '.join(RA_ESTIMATORS)}, or erpo.ra.enable=false."
+        )
+    if erpo.ra.cap_decay != 1 and not erpo.schedule.attaches_temperatures:
+        yield (
+            f"erpo.ra.cap_decay is {erpo.ra.cap_decay:g}, but without a temperature schedule no prompt is ever at the "
+            "cap; set it to 1, or name a schedule in erpo.schedule.name."
+        )
 
 
 def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:

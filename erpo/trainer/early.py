@@ -26,6 +26,13 @@ _BUFFER_HOOKS = {
     "_materialize_batch",
     "_wait_for_next_poll",
 }
+# Estimators of advantages that verl has and its V1 trainer cannot run, and what they miss in the first step.
+UNFED_ESTIMATORS = {
+    "remax": "the rewards of greedy responses",
+    "gdpo": "the single rewards (algorithm.gdpo_reward_keys)",
+    "optimal_token_baseline": "the actor's sum_pi_squared",
+    "tir_optimal_token_baseline": "the actor's sum_pi_squared",
+}
 # What every built-in scorer of verl gives a right answer.
 _RIGHT_REWARD = 1.0
 
@@ -51,6 +58,7 @@ def late_failures(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _group_size(config, erpo)
     yield from _resume(config, erpo)
     yield from _reward(config, erpo)
+    yield from _estimator(config)
     yield from _sampler(config)
     yield from _mode(config)
     actor = config.actor_rollout_ref.actor
@@ -153,6 +161,20 @@ def _reward(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
             f"a right answer at the length limit gets the reward {_RIGHT_REWARD - penalty:g}, not above "
             f"erpo.ra.pseudo_reward={erpo.ra.pseudo_reward:g}: RA skips groups with one; lower {where}.penalty_factor.",
             stacklevel=2,
+        )
+
+
+def _estimator(config: DictConfig) -> Iterator[str]:
+    estimator = str(config.algorithm.adv_estimator)
+    if estimator in UNFED_ESTIMATORS:
+        yield (
+            f"algorithm.adv_estimator is {estimator}, to which verl's V1 trainer does not hand "
+            f"{UNFED_ESTIMATORS[estimator]}, so that the first step would fail; set another one, as in grpo."
+        )
+    if estimator == "gae" and OmegaConf.select(config, "critic.enable") is False:
+        yield (
+            "algorithm.adv_estimator is gae, but critic.enable is false, so that the first step has no values; "
+            "set critic.enable=true or another estimator."
         )
 
 

@@ -47,6 +47,12 @@ def ignored_settings(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         value = OmegaConf.select(config, name)
         if value is not None and value != default:
             yield f"{name} is {value}, but verl's V1 trainer ignores it; {advice}."
+    algorithm = config.algorithm
+    if algorithm.adv_estimator == "grpo_vectorized" and not algorithm.get("norm_adv_by_std_in_grpo", True):
+        yield (
+            "algorithm.norm_adv_by_std_in_grpo is false, but verl's V1 trainer hands it to grpo alone, and "
+            "grpo_vectorized divides by the standard deviation; set algorithm.adv_estimator=grpo or remove it."
+        )
     yield from _ignored_by_filter(config, erpo)
     yield from _ignored_by_reward(config)
 

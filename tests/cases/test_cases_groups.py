@@ -182,7 +182,6 @@ def trainer(method="ra", **settings):
     """A trainer without Ray: the stages' own state, and verl's settings that they read."""
     self = object.__new__(ErpoTrainerSync)
     self.erpo = ErpoConfig(method=method, **settings)
-    self.config = OmegaConf.create({"algorithm": {"norm_adv_by_std_in_grpo": True}})
     self.batch_groups, self.groups, self.settled, self.said, self.sentences = {}, {}, [], set(), []
     self.ra_skipped, self.failed, self.stopped_refilling, self.next_refill_report, self.global_steps = 0, 0, None, 1, 3
     self.totals = SimpleNamespace(tokens=0)
@@ -206,7 +205,7 @@ def reactivated(rewards, pseudo_reward=0.0, accuracies=None, kl=0.0):
             "returns": torch.full((n + 1, 2), 7.0),
         }
     )
-    rows = self._reactivate(data, keys)
+    rows = self._reactivate(data, keys, adv_estimator="grpo")
     self._silence_unscored(data, keys)
     return self, rows, data.batch["advantages"][:n, 0]
 

@@ -19,6 +19,7 @@ from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
 from verl.models.transformers import monkey_patch
 from verl.single_controller.ray.base import ResourcePoolManager
+from verl.utils.model import load_valuehead_model
 
 from erpo.arithmetic.model import build_tokenizer
 from erpo.environment import Level
@@ -160,7 +161,8 @@ def test_hidden_gpus_do_not_count(build, monkeypatch):
     assert own_resources(build("qwen2_5_7b"))["GPU"] == 2
 
 
-def test_models_of_critic_and_reward_are_looked_for_too(build, tokenizer_folder):
+def test_models_of_critic_and_reward_are_looked_for_too(build, tokenizer_folder, flash):
+    flash("")
     settings = [f"actor_rollout_ref.model.path={tokenizer_folder}", "critic.enable=true", "critic.model.path=a/b/c"]
     problem = start_problem(build("qwen2_5_7b", *settings))
     assert problem == "model: critic.model.path=a/b/c is no folder of this machine; name another folder."
@@ -262,10 +264,20 @@ def test_flash_attention_gathers_the_slices(build, flash):
     assert patched == {"module._flash_attention_forward", "flash_attention._flash_attention_forward"}
 
 
-def test_attention_of_a_critic_is_chosen_too(build):
-    config = build("qwen2_5_7b", "critic.enable=true")
-    choose_attention(config)
-    assert OmegaConf.select(config, SETTING) == config.critic.model.override_config.attn_implementation == "sdpa"
+@pytest.mark.parametrize("experiment", ["qwen2_5_7b", "cpu_arithmetic"])
+@pytest.mark.parametrize("setting", [[], ["+critic.model.override_config.attn_implementation=sdpa"]])
+def test_a_critic_needs_flash_attn(build, flash, experiment, setting):
+    critic = [experiment, "critic.enable=true", "algorithm.adv_estimator=gae"]
+    problem = start_problem(build(*critic, *setting))
+    assert "verl loads a critic with flash_attention_2 always, but flash-attn is not installed" in problem
+    flash("")
+    assert attention_finding(build(*critic)).level is Level.OK
+
+
+def test_verl_loads_a_critic_with_flash_attn_always():
+    """Were it not so, the check above could go."""
+    source = inspect.getsource(load_valuehead_model)
+    assert source.count("attn_implementation=") == source.count('attn_implementation="flash_attention_2"') == 2
 
 
 @pytest.mark.parametrize(

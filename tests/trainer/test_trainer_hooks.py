@@ -14,10 +14,11 @@ from verl.experimental.reward_loop import RewardLoopManager
 from verl.single_controller.base.worker import Worker
 from verl.single_controller.ray import RayWorkerGroup
 from verl.trainer import main_ppo
+from verl.trainer.ppo import ray_trainer
 from verl.trainer.ppo.v1 import agent_loop_tq, replay_buffer, trainer_base
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
-from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils import import_utils, reward_score
+from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout import utils as rollout_utils
@@ -95,6 +96,11 @@ HOOKS = [
         ],
     ),
     (import_utils, "load_extern_object", ["module_path", "object_name"]),
+    (
+        ray_trainer,
+        "compute_advantage",
+        ["data", "adv_estimator", "gamma", "lam", "num_repeat", "norm_adv_by_std_in_grpo", "config"],
+    ),
     (main_ppo.TaskRunnerV1.__ray_metadata__.modified_class, "run", ["self", "config"]),
 ]
 
@@ -193,7 +199,10 @@ def test_the_functions_that_the_trainer_extends_are_called_by_name_with_what_we_
         "compute_advantage_for_multi_trajectories(\n            data,\n            batch_keys=batch.keys," in advantages
     )
     assert callable(trainer_base.calculate_debug_metrics)
-    assert callable(trainer_base.compute_advantage_for_multi_trajectories)
+    # RA hands compute_advantage what follows the batch and its keys.
+    handed = list(inspect.signature(trainer_base.compute_advantage_for_multi_trajectories).parameters)
+    assert handed[:2] == ["data", "batch_keys"]
+    assert set(handed[2:]) <= set(inspect.signature(ray_trainer.compute_advantage).parameters)
 
 
 def test_what_the_observer_reads_of_verls_replay_buffer_is_there():
