@@ -6,6 +6,9 @@ The stage runs as in training, inside verl's ``_compute_advantage``. Its batch c
 TransferQueue, which needs Ray.
 """
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +174,14 @@ def joined_by_definition(batch, rewards, ra, uids, lengths, estimator, by_std):
         data, keys, adv_estimator=estimator, norm_adv_by_std_in_grpo=by_std, config=OmegaConf.create({"gamma": 1.0})
     )
     return found.batch["advantages"][: len(batch.keys)]
+
+
+def test_tests_that_the_documentation_names_exist():
+    root = Path(__file__).parents[2]
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "estimators-and-losses.md").read_text()))
+    files = [*Path(__file__).parent.glob("test_*.py"), root / "tests" / "environment" / "test_environment.py"]
+    defined = {name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)}
+    assert len(named) > 15 and not named - defined
 
 
 def test_every_estimator_of_verl_is_decided():
