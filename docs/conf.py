@@ -34,6 +34,8 @@ myst_heading_anchors = 3
 
 # Docstrings write code in single backticks.
 default_role = "code"
+# Blocks are commands, where they do not say otherwise.
+highlight_language = "text"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_use_ivar = True
@@ -50,7 +52,7 @@ public_modules = ["erpo.tracker", "erpo.runs"]
 # Names of other projects, which have no page here.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|numpy|omegaconf|pandas|pathlib|pd|ray|tensordict|torch|typing|verl)\..*"),
-    ("py:.*", r"(Any|DictConfig|NDArray|Path|TensorDict|bool|float64|int32|int64|int8|optional|void)"),
+    ("py:.*", r"(Any|ArrayLike|DictConfig|NDArray|Path|TensorDict|bool|float64|int32|int64|int8|optional|void)"),
 ]
 
 html_theme = "furo"
@@ -69,9 +71,12 @@ _ARRAY = re.compile(
 )
 
 
+_ARRAY_LIKE = re.compile(r"[~\w.]*_Buffer \|.*?bytes \| str\]")
+
+
 def _short_arrays(*event: Any) -> tuple[str | None, ...]:
-    """Write arrays in signatures as the code does: NDArray[int64]."""
-    return tuple(text and _ARRAY.sub(r"NDArray[\5]", text) for text in event[-2:])
+    """Write arrays in signatures as the code does: NDArray[int64], ArrayLike."""
+    return tuple(text and _ARRAY_LIKE.sub("ArrayLike", _ARRAY.sub(r"NDArray[\5]", text)) for text in event[-2:])
 
 
 def setup(app: Sphinx) -> None:

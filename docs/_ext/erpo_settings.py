@@ -222,7 +222,8 @@ class Settings(SphinxDirective):
         self, part: Section, values: dict[str, Any], groups: dict[str, dict[str, dict[str, Any]]]
     ) -> Iterator[str]:
         """A section as Markdown."""
-        yield from (part.text, "")
+        if part.name != self.options.get("section", ""):
+            yield from (part.text, "")
         for setting in part.settings:
             if not setting.text:
                 self._warn(f"the setting {setting.name} is not described in the docstring of its dataclass")

@@ -8,8 +8,8 @@ The way of a prompt, one module a step: :mod:`~erpo.trainer.stages` attaches the
 :mod:`~erpo.trainer.tripwire` watches that both are the same, :mod:`~erpo.trainer.advantage` adds RA.
 """
 
-#: Name of a tensor column (prompts,), float32, of the temperature at which a prompt's group is sampled. Not called
-#: "temperature", because verl writes a scalar of that name into every call's metadata, and it replaces a column silently.
+#: Name of a tensor column (prompts,), float32, of the temperature at which a prompt's group is sampled. It is not named
+#: "temperature": verl writes a scalar of that name into every call, and the scalar silently replaces a column.
 ROLLOUT_TEMPERATURE = "rollout_temperature"
 
 #: Name of a column (prompts,) of the prompts' keys in hexadecimal, made at dispatch, because an agent loop may edit its
