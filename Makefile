@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-lm test test-all test-fast lint format bench gpu-check compare gpu-lock clean
+.PHONY: help setup quickstart quickstart-lm test test-all test-fast lint format docs bench gpu-check compare gpu-lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ lint: $(STAMP) ## ruff and mypy
 format: $(STAMP) ## Let ruff format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: $(STAMP) ## Build the documentation; a broken link or an undocumented name is an error
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	@echo "build/docs/index.html"
 
 bench: $(STAMP) ## Measure and compare the ratios with the committed ones (about 40 minutes)
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json

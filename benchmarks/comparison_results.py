@@ -221,5 +221,5 @@ def write_results(runs: Path, out: Path, budget: int, parts: Mapping[str, Sequen
             continue
         tables = [accuracy_table(checkpoints, budget, methods), signal_table(groups, methods)]
         text = "\n".join(markdown(list(table.columns), table.astype(str).values.tolist()) for table in tables)
-        (out / f"{name}.md").write_text(text)
+        (out / f"{name}.md").write_text(f"# {name.replace('_', ' ').capitalize()}\n\n{text}")
         draw(checkpoints, groups, budget, methods).savefig(out / f"{name}.png", dpi=150)

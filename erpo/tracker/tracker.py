@@ -158,8 +158,8 @@ class PromptTracker:
         """Everything a resumed run needs.
 
         Returns:
-            `keys`, shape (n,), and `columns`, arrays by name of shape (n,): views, valid until the next `observe`; and
-            `meta`, which is plain JSON.
+            `keys`, shape (n,), and `columns`, arrays by name of shape (n,), all of them views that are valid until the
+            next `observe`; and `meta`, which is plain JSON.
         """
         return {
             "keys": self._history.keys,

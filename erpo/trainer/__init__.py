@@ -8,15 +8,16 @@ The way of a prompt, one module a step: :mod:`~erpo.trainer.stages` attaches the
 :mod:`~erpo.trainer.tripwire` watches that both are the same, :mod:`~erpo.trainer.advantage` adds RA.
 """
 
-# Tensor column (prompts,) float32: the temperature at which a prompt's group is sampled. Not called "temperature":
-# verl writes a scalar of that name into every call's metadata, and the scalar silently replaces a column.
+#: Name of a tensor column (prompts,), float32, of the temperature at which a prompt's group is sampled. It is not named
+#: "temperature": verl writes a scalar of that name into every call, and the scalar silently replaces a column.
 ROLLOUT_TEMPERATURE = "rollout_temperature"
 
-# Column (prompts,): the prompt's key in hexadecimal, made at dispatch, because an agent loop may edit its messages.
+#: Name of a column (prompts,) of the prompts' keys in hexadecimal, made at dispatch, because an agent loop may edit its
+#: messages.
 PROMPT_KEY = "prompt_key"
 
-# Tag of every response, written by the worker that sampled it (see erpo.trainer.agent_loop).
+#: Name of the tag of every response, written by the worker that sampled it (see erpo.trainer.agent_loop).
 RESPONSE_TAG = "erpo"
 
-# Tensor column (prompts,) float32: the temperature of the training log-probs where it is not the sampling one.
+#: Name of a tensor column (prompts,), float32, of the temperature of the training log-probs where it is another one.
 TRAIN_TEMPERATURE = "train_temperature"
