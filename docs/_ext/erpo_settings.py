@@ -196,6 +196,9 @@ class Settings(SphinxDirective):
 
     def _compare(self, names: set[str], values: dict[str, Any], file: Path) -> None:
         for name in sorted(names - values.keys()):
+            # A mapping whose keys are the user's.
+            if any(value.startswith(f"{name}.") for value in values):
+                continue
             self._warn(f"the setting {name} of {self.arguments[0]} is not in {file.name}")
         for name in sorted(values.keys() - names):
             if not any(known.startswith(f"{name}.") or name.startswith(f"{known}.") for known in names):

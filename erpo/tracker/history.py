@@ -108,8 +108,8 @@ class PromptHistory:
             at_cap: Whether each group was sampled at the highest temperature, shape (k,).
 
         Returns:
-            revived, shape (k,): the previous visit was all-correct and this one is mixed; and the previous outcomes,
-            shape (k,), `NEVER` at a first visit.
+            Two arrays of shape (k,). The first says which prompts are revived, all-correct at the previous visit and
+            mixed at this one; the second has the previous outcomes, `NEVER` at a first visit.
         """
         previous = self["last_outcome"][rows]
         all_correct = groups.outcomes == Outcome.ALL_CORRECT

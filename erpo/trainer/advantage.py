@@ -104,7 +104,7 @@ def ra_advantages(
         capped_visits: All-correct visits of the prompt at the temperature cap.
 
     Returns:
-        (G,) advantages, or None where :func:`joined_advantages` leaves the group out.
+        (G,) advantages, or None where `joined_advantages` leaves the group out.
     """
     estimate = partial(compute_advantage, adv_estimator="grpo", norm_adv_by_std_in_grpo=by_std)
     lengths = np.ones(len(rewards), dtype=np.int64)
