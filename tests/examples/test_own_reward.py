@@ -112,6 +112,7 @@ def test_the_settings_of_the_run_compose_and_pass_the_checks(prepared, commands)
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_two_steps_with_the_reward_the_data_and_the_schedule_of_ones_own(prepared, commands):
     arguments = [
         *commands["main_erpo"],
