@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from erpo.datasets import own_source
@@ -206,11 +207,23 @@ def _answers(value: Any, column: ColumnPath) -> tuple[str, ...]:
 def _text(value: Any, column: ColumnPath) -> str:
     if isinstance(value, float) and math.isinf(value):
         raise ValueError(f"has the answer {value} (column {column.text!r}); mend or remove it")
+    if isinstance(value, float) and _widened(value):
+        raise ValueError(
+            f"has the answer {value!r} (column {column.text!r}), a float32 of which the digits are lost; store texts "
+            "or float64"
+        )
     try:
         return cell_text(value).strip()
     except ValueError as error:
         inside = "; name what is inside by dots" if isinstance(value, dict) else ""
         raise ValueError(f"{error} (column {column.text!r}){inside}") from None
+
+
+def _widened(value: float) -> bool:
+    """Whether a number looks like a float32 that became a float64: 0.1 as 0.10000000149011612."""
+    with np.errstate(over="ignore"):
+        narrow = np.float32(value)
+    return not value.is_integer() and float(narrow) == value and str(narrow) != repr(value)
 
 
 def _id(value: Any, column: ColumnPath) -> str:

@@ -155,6 +155,8 @@ def _merge_adapter(folder: Path) -> None:
     import transformers
     from peft import PeftModel
 
+    if not json.loads((adapter / "adapter_config.json").read_text()).get("lora_alpha"):
+        raise ValueError("the checkpoint has no lora_train_meta.json, so that the adapter's lora_alpha is unknown")
     name = json.loads((folder / "config.json").read_text())["architectures"][0]
     base = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32)
     merged = PeftModel.from_pretrained(base, adapter).merge_and_unload()

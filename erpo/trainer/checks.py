@@ -3,6 +3,7 @@
 """Start-up checks: settings that would give wrong log-probs, or a wrong method, stop the run before anything starts."""
 
 import importlib.metadata
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,13 @@ MANAGER_CLASS = "erpo.trainer.agent_loop.ErpoAgentLoopManager"
 ENGINE_MODULE = "erpo.trainer.engine"
 # verl's engines that take a temperature for each response; those of the second line need GPUs and were never run.
 RUN_STRATEGIES = ("fsdp", "fsdp2")
-STRATEGIES = (*RUN_STRATEGIES, "fsdp_turbo", "veomni", "automodel", "megatron")
+STRATEGIES = (*RUN_STRATEGIES, "fsdp_turbo", "veomni", "megatron")
+# verl's class of an engine's settings, what composes it, and the strategies that belong to it.
+_ENGINE_SETTINGS = {
+    "FSDPActorConfig": ("model_engine=dp", ("fsdp", "fsdp2", "fsdp_turbo")),
+    "McoreActorConfig": ("model_engine=megatron", ("megatron",)),
+    "VeOmniActorConfig": ("model_engine=veomni", ("veomni",)),
+}
 # Those whose fused kernels take one too, with these of verl's back ends.
 _FUSED_STRATEGIES = ("fsdp", "fsdp2", "fsdp_turbo")
 _FUSED_BACKENDS = ("torch", "triton", "liger")
@@ -38,6 +45,8 @@ RA_WITHOUT_MEANING = {
 }
 # vLLM raises lower temperatures to this value, silently.
 MIN_TEMPERATURE = 0.01
+# vLLM refuses higher ones, at the first request.
+MAX_TEMPERATURE = 2.0
 
 
 def check_settings(config: DictConfig) -> ErpoConfig:
@@ -180,6 +189,11 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
     lowest = t_base if schedule.t_min is None else min(schedule.t_min, t_base)
     if lowest < MIN_TEMPERATURE:
         yield f"erpo.schedule.{name} reaches T={lowest:g}, below vLLM's least temperature {MIN_TEMPERATURE}; raise it."
+    if schedule.t_max > MAX_TEMPERATURE:
+        yield (
+            f"erpo.schedule.{name} reaches T={schedule.t_max:g}, above {MAX_TEMPERATURE:g}, the highest that vLLM "
+            "samples at; lower it."
+        )
     if abs(t_base - base) > 1e-6:
         yield (
             f"erpo.schedule.{name}.t_base is {t_base:g}, actor_rollout_ref.rollout.temperature is {base:g}; "
@@ -237,6 +251,28 @@ def _sampling_problems(config: DictConfig) -> Iterator[str]:
         yield f"{where}.name is {rollout.name}, but per-prompt temperature was tested with vllm only; set it to vllm."
 
 
+def _contradicting_engine(actor: DictConfig) -> Iterator[str]:
+    """verl takes the engine from the class of the settings, and its name from ``strategy``."""
+    settings = str(actor.get("_target_", "")).rsplit(".", 1)[-1]
+    if actor.strategy in _ENGINE_SETTINGS.get(settings, ("", ()))[1]:
+        return
+    for composed_by, strategies in _ENGINE_SETTINGS.values():
+        if actor.strategy in strategies:
+            yield (
+                f"actor_rollout_ref.actor.strategy is {actor.strategy}, but the engine's settings are verl's "
+                f"{settings}; compose them with {composed_by}, or set the strategy of the engine that you composed."
+            )
+
+
+def _has_own_head(path: str) -> bool:
+    """Whether a model in a folder is known to have a head that is not its embedding."""
+    try:
+        found = json.loads((Path(path).expanduser() / "config.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return found.get("tie_word_embeddings") is False
+
+
 def _engine_problems(config: DictConfig) -> Iterator[str]:
     actor_rollout_ref = config.actor_rollout_ref
     fused = OmegaConf.select(actor_rollout_ref, "model.use_fused_kernels", default=False)
@@ -258,6 +294,13 @@ def _engine_problems(config: DictConfig) -> Iterator[str]:
                 "run; compare training/rollout_probs_diff_mean at raised prompts with that at the base temperature.",
                 stacklevel=2,
             )
+    yield from _contradicting_engine(actor_rollout_ref.actor)
+    if fused and actor_rollout_ref.actor.strategy == "fsdp2" and _has_own_head(actor_rollout_ref.model.path):
+        yield (
+            f"actor_rollout_ref.model.use_fused_kernels is true, but verl's fsdp2 splits the head of "
+            f"{actor_rollout_ref.model.path}, which is not its embedding, and its fused kernels need it whole; set it "
+            "to false."
+        )
     backend = OmegaConf.select(actor_rollout_ref, "model.fused_kernel_options.impl_backend", default=None)
     if fused and backend not in _FUSED_BACKENDS:
         yield (

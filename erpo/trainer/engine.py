@@ -131,16 +131,6 @@ class PerResponseTemperatureEngine(PerResponseTemperature, FSDPEngineWithLMHead)
         return super().prepare_model_outputs(found, output_args, computed, logits_processor_func)
 
 
-class AutomodelTemperature(PerResponseTemperature):
-    """For verl's Automodel engine, which divides the logits by a column of temperatures itself; never run."""
-
-    def prepare_model_outputs(self, output: Any, output_args: dict, micro_batch: TensorDict) -> dict:
-        logits = getattr(output, "logits", output)
-        logits = logits.full_tensor() if isinstance(logits, DTensor) else logits
-        found = SimpleNamespace(logits=self._as_sampled(logits))
-        return super().prepare_model_outputs(found, output_args, micro_batch)  # type: ignore[misc]
-
-
 class MegatronTemperature(PerResponseTemperature):
     """For verl's Megatron engine and MindSpeed's, which divide the logits by a column of temperatures themselves."""
 
@@ -155,13 +145,13 @@ class MegatronTemperature(PerResponseTemperature):
         return super()._lm_head_logits_processor(logits, label, temperature, **settings)  # type: ignore[misc]
 
 
-# Our part of the engine of each backend; torchtitan's divides by one number for all and is served by none.
+# Our part of the engine of each backend. torchtitan's divides by one number for all, and the PPO trainer has no
+# settings for Automodel's: neither is served.
 ENGINES: dict[str, type[PerResponseTemperature]] = {
     "fsdp": PerResponseTemperatureEngine,
     "fsdp2": PerResponseTemperatureEngine,
     "fsdp_turbo": PerResponseTemperatureEngine,
     "veomni": PerResponseTemperatureEngine,
-    "automodel": AutomodelTemperature,
     "megatron": MegatronTemperature,
 }
 

@@ -16,10 +16,12 @@ from functools import partial, wraps
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
 from verl.utils.kernel import linear_cross_entropy as triton_kernel
 
 BACKENDS = ("torch", "triton", "liger")
+_MOST_BANNED = 1 - 1e-6
 _Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -56,6 +58,11 @@ def fused_log_probs(
         Log-probs and entropies, shape (...). The log-prob of a label that the rollout never samples is 0 and has no
         gradient.
     """
+    if isinstance(head, DTensor):
+        raise RuntimeError(
+            "FSDP2 has split the model's head, which verl's fused kernels need whole; set "
+            "actor_rollout_ref.model.use_fused_kernels=false."
+        )
     head = head[: temperatures.vocabulary]
     sampled = labels < len(head)
     for token in temperatures.banned:
@@ -81,11 +88,14 @@ def _without(
 
     log p' = log p - log(1 - s),   H' = (H + sum over the banned of p log p) / (1 - s) + log(1 - s).
     """
-    of_label = (hidden.float() * head[labels].float()).sum(-1)
-    normalizer = of_label - log_probs
-    log_banned = hidden.float() @ head[list(banned)].float().T - normalizer.unsqueeze(-1)
+    # Autocast would make the product bf16.
+    with torch.autocast(hidden.device.type, enabled=False):
+        of_label = (hidden.float() * head[labels].float()).sum(-1)
+        normalizer = of_label - log_probs
+        log_banned = hidden.float() @ head[list(banned)].float().T - normalizer.unsqueeze(-1)
     p = log_banned.exp()
-    rest = torch.log1p(-p.sum(-1))
+    # At the place before an image s may be 1 in float32; the place is no response, but its infinities would spread.
+    rest = torch.log1p(-p.sum(-1).clamp(max=_MOST_BANNED))
     return log_probs - rest, (entropies + (p * log_banned).sum(-1)) / rest.exp() + rest
 
 

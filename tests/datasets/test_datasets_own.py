@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from erpo.arithmetic.model import build_tokenizer
-from erpo.datasets import own_source
+from erpo.datasets import own, own_source
 from erpo.datasets.prepare import prompt_id
 from erpo.datasets.rewards import check_rewards
 from erpo.trainer.rows import check_rows
@@ -379,3 +380,8 @@ def test_real_solutions_are_no_answers_and_the_check_says_so(tmp_path, prepared)
     source = Path(str(REAL)) / "gsm8k_test.jsonl"
     prepared("--source", source, "--problem", "question", *COLUMNS[2:3], "answer", *COLUMNS[4:])
     assert len(check_rewards(tmp_path / "out" / "mine.parquet", limit=50).rejected) == 50
+
+
+def test_a_float32_answer_is_refused_and_not_widened():
+    for value, widened in ((np.float32(0.1), True), (0.1, False), (0.5, False), (1 / 3, False), (123456792.0, False)):
+        assert own._widened(float(value)) == widened

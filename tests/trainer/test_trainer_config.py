@@ -103,6 +103,12 @@ BAD_SETTINGS = [
     ("erpo", [f"{ROLLOUT}.name=sglang"], "tested with vllm only"),
     (
         "erpo",
+        ["actor_rollout_ref.actor.strategy=megatron"],
+        "verl's FSDPActorConfig; compose them with model_engine=megatron",
+    ),
+    ("erpo", ["erpo.schedule.linear.t_max=2.5"], "above 2, the highest that vLLM samples at"),
+    (
+        "erpo",
         ["actor_rollout_ref.model.use_fused_kernels=true", "actor_rollout_ref.actor.strategy=veomni"],
         "use_fused_kernels is true, but the fused kernels of actor.strategy=veomni",
     ),

@@ -178,3 +178,27 @@ def test_every_forward_function_of_verl_looks_the_kernels_up_when_it_is_called()
         for lookup in lookups:
             assert text.count(f"\n    {lookup}") == text.count(lookup) > 0
         assert "shift_labels" in text and "temperature=temperature," in text
+
+
+def test_a_place_where_a_placeholder_is_certain_makes_no_number_infinite():
+    hidden, weight, labels, temperatures = inputs()
+    labels[labels == 5] = 7
+    # The head's row 5 takes all of the probability at every place.
+    weight[5] = 0
+    hidden[..., 0], weight[5, 0] = 10.0, 10.0
+    found = ours(hidden, weight, labels, temperatures, banned=(5,))
+    for name in QUANTITIES:
+        assert found[name].isfinite().all(), name
+
+
+def test_a_head_that_fsdp2_has_split_is_an_error():
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    hidden, weight, labels, temperatures = inputs()
+    split = distribute_tensor(weight, init_device_mesh("cpu", (1,)), [Shard(0)])
+    with pytest.raises(RuntimeError, match="FSDP2 has split the model's head"):
+        FusedLinearForPPO()(hidden, split, labels, fused.TokenTemperatures(temperatures, HEAD, ()))
+    torch.distributed.destroy_process_group()
