@@ -58,7 +58,7 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
     from verl.utils.torch_functional import logprobs_from_logits
     from verl.workers.engine.fsdp.transformer_impl import _scale_logits_by_temperature
 
-    from erpo.trainer.fused import TokenTemperatures, install
+    from erpo.trainer.fused import TokenSampling, install
     from erpo.trainer.log_probs import token_log_probs
 
     install()
@@ -78,7 +78,7 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
         begin = time.perf_counter()
         logits = None
         if variant.startswith(("torch", "triton")):
-            handed = TokenTemperatures(varied[:, 0], VOCABULARY, ()) if variant.endswith("_per_response") else 1.2
+            handed = TokenSampling(varied[:, 0], VOCABULARY, ()) if variant.endswith("_per_response") else 1.2
             log_probs, _ = _fused(variant.split("_")[0], hidden, head.weight, labels, handed)
         elif variant == "per_response":
             logits = head(hidden)

@@ -35,12 +35,16 @@ def compute_score(
         What verl's scorer returns for the answer with the highest score, the first of them.
 
     Raises:
-        ValueError: The list is empty.
+        ValueError: The list is empty, or the ground truth is something else than answers.
         NotImplementedError: verl has no scorer for the data source.
     """
     # Here, because `prepare_data` reads this module's names and needs no verl.
     from verl.utils.reward_score import default_compute_score
 
+    if not takes_lists(data_source) or isinstance(ground_truth, Mapping):
+        raise ValueError(
+            f"the ground truth of {data_source!r} is no answer or list of answers; judge this set by verl's own scorer"
+        )
     answers = [ground_truth] if isinstance(ground_truth, (str, int, float)) else list(ground_truth)
     if not answers:
         raise ValueError("the row has an empty list of gold answers; give it one, or remove the row")

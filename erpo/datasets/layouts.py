@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from erpo.datasets.errors import DataError
 from erpo.datasets.templates import strip_dapo
 
@@ -69,7 +71,16 @@ def cell_text(value: Any) -> str:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"holds a value of type {type(value).__name__} where a text or a number should be")
+    if isinstance(value, float) and _widened(value):
+        raise ValueError(f"holds {value!r}, a float32 of which the digits are lost; store texts or float64")
     return str(value)
+
+
+def _widened(value: float) -> bool:
+    """Whether a number looks like a float32 that became a float64: 0.1 as 0.10000000149011612."""
+    with np.errstate(over="ignore"):
+        narrow = np.float32(value)
+    return float(narrow) == value and str(narrow) != repr(value)
 
 
 def _prompt(value: Any) -> str:

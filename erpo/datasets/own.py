@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from erpo.datasets import own_source
@@ -19,7 +18,7 @@ from erpo.datasets.columns import ColumnPath, find_column, top_columns
 from erpo.datasets.errors import DataError
 from erpo.datasets.json_rows import Fraction
 from erpo.datasets.layouts import cell_text
-from erpo.datasets.prepare import BATCH, FORMAT_VERSION, Prepared, Problem, finished, prompt_id, write
+from erpo.datasets.prepare import BATCH, FORMAT_VERSION, Prepared, Problem, discard, finished, prompt_id, write
 from erpo.datasets.source import Rows
 from erpo.datasets.templates import Prompt
 from erpo.tracker.keys import content_hash
@@ -60,8 +59,8 @@ class OwnSet:
 
     def __post_init__(self) -> None:
         """Raises DataError, in one sentence, for a setting that cannot be used."""
-        if self.name in SETS:
-            raise DataError(f"{self.name} is a set that is known here, with columns of its own; choose another NAME")
+        if self.name in {name for known in SETS for name in (known, f"{known}_train", f"{known}_test")}:
+            raise DataError(f"{self.name} is a set that is known here, or its file; choose another NAME")
         if not _NAME.fullmatch(self.name):
             raise DataError(f"{self.name!r} cannot name a file here; use letters, digits, '_', '.' and '-'")
         for option in ("problem", "answer", "data_source"):
@@ -117,6 +116,9 @@ def prepare_own(own: OwnSet, out: str | Path, prompt: Prompt) -> list[Prepared]:
         )
     parts = [problems] if own.held_out is None else _divide(problems, own)
     counts = {"rows_read": rows_read, "repeated": rows_read - len(problems), "conflicting": 0}
+    # A run that is killed between two files must not leave one of these and one of an earlier division.
+    for path in paths:
+        discard(path)
     # Of one kind in all files: verl takes files together only if their columns have the same types.
     lists = any(len(problem.answers) > 1 for problem in problems)
     return [
@@ -207,23 +209,11 @@ def _answers(value: Any, column: ColumnPath) -> tuple[str, ...]:
 def _text(value: Any, column: ColumnPath) -> str:
     if isinstance(value, float) and math.isinf(value):
         raise ValueError(f"has the answer {value} (column {column.text!r}); mend or remove it")
-    if isinstance(value, float) and _widened(value):
-        raise ValueError(
-            f"has the answer {value!r} (column {column.text!r}), a float32 of which the digits are lost; store texts "
-            "or float64"
-        )
     try:
         return cell_text(value).strip()
     except ValueError as error:
         inside = "; name what is inside by dots" if isinstance(value, dict) else ""
         raise ValueError(f"{error} (column {column.text!r}){inside}") from None
-
-
-def _widened(value: float) -> bool:
-    """Whether a number looks like a float32 that became a float64: 0.1 as 0.10000000149011612."""
-    with np.errstate(over="ignore"):
-        narrow = np.float32(value)
-    return not value.is_integer() and float(narrow) == value and str(narrow) != repr(value)
 
 
 def _id(value: Any, column: ColumnPath) -> str:

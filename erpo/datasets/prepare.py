@@ -214,6 +214,12 @@ def write(
     return Prepared(path, **counts, reused=False, lists=lists)
 
 
+def discard(path: Path) -> None:
+    """Remove a file and its manifest, the manifest first: without it the file counts for nothing."""
+    _manifest_of(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def finished(path: Path, settings: Mapping[str, Any]) -> Prepared | None:
     """The finished file of these settings, or None if there is none."""
     try:

@@ -15,9 +15,12 @@ _ROWS = 50
 
 def data_findings(config: DictConfig) -> Iterator[Finding]:
     """A finding for each data file."""
+    from erpo.datasets import any_answer
     from erpo.datasets.errors import DataError
     from erpo.datasets.rewards import check_rewards
 
+    custom = config.reward.custom_reward_function.path
+    ours = custom == any_answer.PATH
     for setting in ("train_files", "val_files"):
         files = config.data[setting] or []
         for file in [files] if isinstance(files, str) else files:
@@ -29,13 +32,13 @@ def data_findings(config: DictConfig) -> Iterator[Finding]:
                 yield Finding(
                     check, Level.ERROR, f"{file} does not exist", "name another file, or recipe.erpo.prepare_data"
                 )
-            elif config.reward.custom_reward_function.path or config.reward.reward_model.enable:
+            elif (custom and not ours) or config.reward.reward_model.enable:
                 yield Finding(check, Level.OK, f"{file}, whose rewards are your own function's")
             elif path.suffix != ".parquet":
                 yield Finding(check, Level.OK, f"{file}; gold answers are checked of Parquet files only")
             else:
                 try:
-                    report = check_rewards(path, limit=_ROWS)
+                    report = check_rewards(path, _ROWS, any_answer.compute_score if ours else None)
                 except DataError as error:
                     yield Finding(check, Level.ERROR, str(error), "mend the file")
                     continue

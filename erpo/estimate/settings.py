@@ -160,14 +160,14 @@ class RunSettings:
 def _check_covered(config: DictConfig) -> None:
     if config.trainer.total_training_steps is None:
         raise EstimateError("trainer.total_training_steps is not set; name an experiment or set it")
-    actor = config.actor_rollout_ref.actor
+    fsdp = "actor_rollout_ref.actor.fsdp_config"
     covered = [
         ("actor_rollout_ref.actor.strategy", "fsdp2"),
         ("actor_rollout_ref.actor.use_dynamic_bsz", True),
-        ("actor_rollout_ref.actor.fsdp_config.fsdp_size", -1),
-        ("actor_rollout_ref.actor.fsdp_config.model_dtype", "fp32"),
-        ("actor_rollout_ref.actor.fsdp_config.dtype", "bfloat16"),
-        ("actor_rollout_ref.actor.fsdp_config.optimizer_offload", actor.fsdp_config.param_offload),
+        (f"{fsdp}.fsdp_size", -1),
+        (f"{fsdp}.model_dtype", "fp32"),
+        (f"{fsdp}.dtype", "bfloat16"),
+        (f"{fsdp}.optimizer_offload", OmegaConf.select(config, f"{fsdp}.param_offload")),
         ("actor_rollout_ref.actor.use_kl_loss", False),
         ("actor_rollout_ref.model.enable_gradient_checkpointing", True),
         ("actor_rollout_ref.model.use_remove_padding", True),

@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from erpo.trainer.config import AccuracyConfig, ConfigError
+from erpo.trainer.early import MAX_TEMPERATURE
 
 # Of the proxy runs (the first author's later public ones on the same base model).
 DEFAULT_RESPONSE_LENGTH = 8192
@@ -117,8 +118,8 @@ class EvalConfig(SamplingConfig):
         super().__post_init__()
         require(len(self.sets) > 0, "sets is empty; name at least one, sets=[math500]")
         require(
-            self.temperature is None or 0 <= self.temperature < float("inf"),
-            f"temperature is {self.temperature}; set 0 (greedy) or a positive number",
+            self.temperature is None or 0 <= self.temperature <= MAX_TEMPERATURE,
+            f"temperature is {self.temperature}; set 0 (greedy) or a number up to {MAX_TEMPERATURE:g}, vLLM's highest",
         )
         require(
             self.temperature != 0 or self.n is None or self.n == 1,
@@ -147,7 +148,10 @@ class ResidualConfig(SamplingConfig):
         super().__post_init__()
         chosen = list(self.temperatures)
         require(self.n is None or self.n >= 2, f"n is {self.n}; a group needs 2 or more responses to be mixed")
-        require(all(0 < t < float("inf") for t in chosen), f"temperatures are {chosen}; set positive ones")
+        require(
+            all(0 < t <= MAX_TEMPERATURE for t in chosen),
+            f"temperatures are {chosen}; set positive ones up to {MAX_TEMPERATURE:g}, vLLM's highest",
+        )
         require(
             len(set(chosen)) == len(chosen) >= 2,
             f"temperatures are {chosen}; set two or more different ones, the lowest is T_base",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from erpo.runs.group_log import read_groups
@@ -147,14 +148,15 @@ def _prompt_texts(config: DictConfig, keys: set[str]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for file in [files] if isinstance(files, str) else files:
         try:
-            rows = pd.read_parquet(Path(str(file)).expanduser()).to_dict("records")
-            for row in rows:
+            present = pq.read_schema(Path(str(file)).expanduser()).names
+            names = [name for name in ("data_source", column, "extra_info") if name in present]
+            for row in pq.read_table(Path(str(file)).expanduser(), columns=names).to_pylist():
                 prompt_id = (row.get("extra_info") or {}).get("prompt_id")
                 key = key_hex(prompt_key(str(row.get("data_source", "")), row[column], prompt_id))
                 if key in keys:
                     texts[key] = _text(row[column])
         # Moved, changed or of another format since: the report does without.
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return texts
 

@@ -75,7 +75,7 @@ class PromptTracker:
         if self._schedule is None:
             raise TrackerError("the schedule 'none' has no temperatures; check attaches_temperatures before asking")
         temperatures = self._schedule.temperatures(self._history, self._history.rows_for(keys))
-        check_temperatures(temperatures, keys.size)
+        check_temperatures(self._schedule, temperatures, keys.size)
         return temperatures
 
     def temperatures_of_seen(self) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from erpo.tracker.schedules import make_schedule
 from erpo.trainer.config import ConfigError, ErpoConfig
-from erpo.trainer.early import late_failures, missing_settings
+from erpo.trainer.early import MAX_TEMPERATURE, late_failures, missing_settings
 from erpo.trainer.ignored import ignored_settings
 
 TESTED_VERL = "0.9.1"
@@ -45,8 +45,6 @@ RA_WITHOUT_MEANING = {
 }
 # vLLM raises lower temperatures to this value, silently.
 MIN_TEMPERATURE = 0.01
-# vLLM refuses higher ones, at the first request.
-MAX_TEMPERATURE = 2.0
 
 
 def check_settings(config: DictConfig) -> ErpoConfig:
@@ -100,6 +98,8 @@ def check_data_files(config: DictConfig) -> None:
 
 def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _trainer_problems(config)
+    for role in ("actor", "ref"):
+        yield from _contradicting_engine(role, config.actor_rollout_ref[role])
     yield from late_failures(config, erpo)
     yield from ignored_settings(config, erpo)
     yield from _filter_problems(config, erpo)
@@ -251,16 +251,16 @@ def _sampling_problems(config: DictConfig) -> Iterator[str]:
         yield f"{where}.name is {rollout.name}, but per-prompt temperature was tested with vllm only; set it to vllm."
 
 
-def _contradicting_engine(actor: DictConfig) -> Iterator[str]:
+def _contradicting_engine(role: str, settings: DictConfig) -> Iterator[str]:
     """verl takes the engine from the class of the settings, and its name from ``strategy``."""
-    settings = str(actor.get("_target_", "")).rsplit(".", 1)[-1]
-    if actor.strategy in _ENGINE_SETTINGS.get(settings, ("", ()))[1]:
+    found = str(settings.get("_target_", "")).rsplit(".", 1)[-1]
+    if settings.strategy in _ENGINE_SETTINGS.get(found, ("", ()))[1]:
         return
     for composed_by, strategies in _ENGINE_SETTINGS.values():
-        if actor.strategy in strategies:
+        if settings.strategy in strategies:
             yield (
-                f"actor_rollout_ref.actor.strategy is {actor.strategy}, but the engine's settings are verl's "
-                f"{settings}; compose them with {composed_by}, or set the strategy of the engine that you composed."
+                f"actor_rollout_ref.{role}.strategy is {settings.strategy}, but the engine's settings are verl's "
+                f"{found}; compose them with {composed_by}, or set the strategy of the engine that you composed."
             )
 
 
@@ -294,7 +294,6 @@ def _engine_problems(config: DictConfig) -> Iterator[str]:
                 "run; compare training/rollout_probs_diff_mean at raised prompts with that at the base temperature.",
                 stacklevel=2,
             )
-    yield from _contradicting_engine(actor_rollout_ref.actor)
     if fused and actor_rollout_ref.actor.strategy == "fsdp2" and _has_own_head(actor_rollout_ref.model.path):
         yield (
             f"actor_rollout_ref.model.use_fused_kernels is true, but verl's fsdp2 splits the head of "

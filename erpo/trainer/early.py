@@ -15,6 +15,8 @@ from erpo.tracker.storage import STATE_FILE
 from erpo.trainer.config import ErpoConfig
 from erpo.trainer.identity import accepts
 
+# vLLM refuses higher ones, at the first request.
+MAX_TEMPERATURE = 2.0
 MODES = ("sync", "colocate_async", "separate_async")
 RESUME_MODES = ("auto", "disable", "resume_path")
 # Methods of verl's replay buffer in which groups are observed, settled and counted.

@@ -103,7 +103,7 @@ class PerResponseTemperatureEngine(PerResponseTemperature, FSDPEngineWithLMHead)
         labels, temperatures = _labels_and_temperatures(
             output_args, micro_batch["input_ids"], inputs["input_ids"].shape[:2]
         )
-        handed = fused.TokenTemperatures(temperatures, self._vocabulary(), self._banned())
+        handed = fused.TokenSampling(temperatures, self._vocabulary(), self._banned())
         return inputs | {"temperature": handed, "shift_labels": labels, "return_dict": True}, output_args
 
     def prepare_model_outputs(

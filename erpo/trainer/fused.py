@@ -20,13 +20,12 @@ from torch.distributed.tensor import DTensor
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
 from verl.utils.kernel import linear_cross_entropy as triton_kernel
 
-BACKENDS = ("torch", "triton", "liger")
 _MOST_BANNED = 1 - 1e-6
 _Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-class TokenTemperatures:
-    """What the engine hands to the kernels in the place of one temperature.
+class TokenSampling:
+    """How each token was sampled: what the engine hands to the kernels in the place of one temperature.
 
     No tensor, no data class and no container: FSDP makes floats among a model's arguments bf16, and looks into those.
 
@@ -43,7 +42,7 @@ class TokenTemperatures:
 
 
 def fused_log_probs(
-    kernel: _Kernel, hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, temperatures: TokenTemperatures
+    kernel: _Kernel, hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, temperatures: TokenSampling
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs of the labels and entropies, each token at its own temperature.
 
@@ -100,7 +99,7 @@ def _without(
 
 
 def install() -> None:
-    """Let verl's fused kernels take :class:`TokenTemperatures`; a second call changes nothing."""
+    """Let verl's fused kernels take :class:`TokenSampling`; a second call changes nothing."""
     forward = FusedLinearForPPO.forward
     if hasattr(forward, "__wrapped__"):
         return
@@ -109,7 +108,7 @@ def install() -> None:
     def torch_or_liger(
         self: FusedLinearForPPO, hidden_states: Any, vocab_weights: Any, input_ids: Any, temperature: Any = 1.0
     ) -> Any:
-        if isinstance(temperature, TokenTemperatures):
+        if isinstance(temperature, TokenSampling):
             return fused_log_probs(partial(forward, self), hidden_states, vocab_weights, input_ids, temperature)
         return forward(self, hidden_states, vocab_weights, input_ids, temperature)
 
@@ -117,7 +116,7 @@ def install() -> None:
 
     @wraps(kernel)
     def triton(hidden: Any, weight: Any, labels: Any, temperature: Any = 1.0, *settings: Any) -> Any:
-        if isinstance(temperature, TokenTemperatures):
+        if isinstance(temperature, TokenSampling):
             return fused_log_probs(
                 lambda h, w, tokens: kernel(h, w, tokens, 1.0, *settings), hidden, weight, labels, temperature
             )

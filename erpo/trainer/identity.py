@@ -4,6 +4,7 @@
 
 import fnmatch
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -58,13 +59,14 @@ _DOES_NOT_MAKE = [
 _DATA = ("data.train_files", "data.train_max_samples")
 # Sections whose `path` names a file of the user's own; it counts with its content.
 _FILES = ("reward.custom_reward_function", "erpo.schedule")
+_PACKAGE = "pkg://"
 _CONTENTS = [f"{section}.content" for section in _FILES]
 
 
 def fingerprint(config: DictConfig) -> dict[str, Any]:
     """What makes the experiment of these settings: setting -> value, plain JSON, sorted by name.
 
-    A reward function or a schedule in a file counts with its content.
+    A reward function or a schedule in a file counts with its content, but not with what that imports.
     """
     makes = [*_MAKES]
     schedule = OmegaConf.select(config, "erpo.schedule.name", default=None)
@@ -82,10 +84,23 @@ def fingerprint(config: DictConfig) -> dict[str, Any]:
     if isinstance(files, str):
         settings["data.train_files"] = [files]
     for section, content in zip(_FILES, _CONTENTS, strict=True):
-        file = OmegaConf.select(config, f"{section}.path", default=None)
-        if file and "://" not in file and Path(file).expanduser().is_file():
-            settings[content] = hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()[:12]
+        file = _file_of(OmegaConf.select(config, f"{section}.path", default=None))
+        if file is not None:
+            settings[content] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     return {name: without_secrets({name.rsplit(".", 1)[-1]: settings[name]}).popitem()[1] for name in sorted(settings)}
+
+
+def _file_of(path: str | None) -> Path | None:
+    """File of a path as verl takes it: a file, or ``pkg://module``; None where this machine does not see it."""
+    if path and path.startswith(_PACKAGE):
+        try:
+            spec = importlib.util.find_spec(path.removeprefix(_PACKAGE))
+        except (ImportError, ValueError):
+            return None
+        path = spec.origin if spec is not None else None
+    if not path or "://" in path or not Path(path).expanduser().is_file():
+        return None
+    return Path(path).expanduser()
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def worker(actor=None, ref=None):
         pytest.param(
             [worker(OURS, FSDPEngineWithLMHead)], "The ref runs FSDPEngineWithLMHead", id="reference-took-verls"
         ),
-        pytest.param([worker()], "No worker reported an FSDP engine", id="no-engine"),
+        pytest.param([worker()], "No worker reported its engine", id="no-engine"),
     ],
 )
 def test_workers_report_their_engine(workers, expected):

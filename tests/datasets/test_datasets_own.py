@@ -18,6 +18,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from erpo.arithmetic.model import build_tokenizer
 from erpo.datasets import own, own_source
+from erpo.datasets.layouts import cell_text
 from erpo.datasets.prepare import prompt_id
 from erpo.datasets.rewards import check_rewards
 from erpo.trainer.rows import check_rows
@@ -382,6 +383,27 @@ def test_real_solutions_are_no_answers_and_the_check_says_so(tmp_path, prepared)
     assert len(check_rewards(tmp_path / "out" / "mine.parquet", limit=50).rejected) == 50
 
 
-def test_a_float32_answer_is_refused_and_not_widened():
-    for value, widened in ((np.float32(0.1), True), (0.1, False), (0.5, False), (1 / 3, False), (123456792.0, False)):
-        assert own._widened(float(value)) == widened
+@pytest.mark.parametrize(
+    ("value", "text"), [(np.float32(0.1), None), (0.1, "0.1"), (0.5, "0.5"), (1 / 3, str(1 / 3)), (2.0**40, str(2**40))]
+)
+def test_a_float32_is_refused_and_not_widened(value, text):
+    if text is None:
+        with pytest.raises(ValueError, match="a float32 of which the digits are lost"):
+            cell_text(float(value))
+    else:
+        assert cell_text(float(value)) == text
+
+
+def test_a_killed_division_leaves_no_file_of_another(tmp_path, write, monkeypatch):
+    rows = write(*({"q": f"{i} + 1 = ?", "gold": str(i + 1)} for i in range(20)))
+    arguments = ["mine", "--source", rows, "--problem", "q", "--answer", "gold", "--data-source", "math_dapo"]
+    arguments += ["--held-out", "8", "--out", str(tmp_path / "out")]
+    main([*arguments, "--seed", "0"])
+
+    def killed(path, *_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(own, "write", killed)
+    with pytest.raises(SystemExit):
+        main([*arguments, "--seed", "1"])
+    assert not list((tmp_path / "out").glob("mine_*"))

@@ -23,6 +23,15 @@ from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, k
 RUN_TIMEOUT = 900  # seconds; a run takes about 100, and three times that on a machine that others keep busy
 
 
+# ERPO that drops nothing and raises fast, so that few steps have prompts at T 1, 1.5 and 2.
+RAISED_FAST = (
+    "method=erpo",
+    "erpo.schedule.linear.dt=0.5",
+    "erpo.groups.drop=[]",
+    "algorithm.filter_groups.enable=false",
+)
+
+
 def prepare(folder: Path, data_source: str, kinds: Sequence[str]) -> PreTrainedModel:
     """Write an untrained model and one prompt for each kind of outcome that the scripted reward knows; the model."""
     tokenizer = build_tokenizer()

@@ -8,7 +8,7 @@ temperature that they were given, others are new, and which depends on the machi
 """
 
 import pytest
-from e2e_runs import small_run, start, wait_for
+from e2e_runs import RAISED_FAST, small_run, start, wait_for
 
 from erpo.runs import read_groups, read_metrics
 from erpo.tracker import PromptTracker, TrackerConfig
@@ -28,10 +28,7 @@ def resumed(untrained, tmp_path_factory):
     arguments = small_run(
         untrained,
         folder / "run",
-        "method=erpo",
-        "erpo.schedule.linear.dt=0.5",
-        "erpo.groups.drop=[]",
-        "algorithm.filter_groups.enable=false",
+        *RAISED_FAST,
         "trainer.v1.trainer_mode=colocate_async",
         "trainer.n_gpus_per_node=2",
         "ray_kwargs.ray_init.num_gpus=2",

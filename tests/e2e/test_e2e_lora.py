@@ -4,7 +4,7 @@
 
 import pytest
 import torch
-from e2e_runs import small_run, start
+from e2e_runs import RAISED_FAST, small_run, start
 from transformers import AutoModelForCausalLM
 
 from erpo.runs import read_groups, read_metrics
@@ -18,10 +18,7 @@ def trained(untrained, tmp_path_factory):
     arguments = small_run(
         untrained,
         folder / "run",
-        "method=erpo",
-        "erpo.schedule.linear.dt=0.5",
-        "erpo.groups.drop=[]",
-        "algorithm.filter_groups.enable=false",
+        *RAISED_FAST,
         "actor_rollout_ref.model.lora_rank=4",
         "actor_rollout_ref.model.lora_alpha=8",
         "actor_rollout_ref.model.target_modules=all-linear",

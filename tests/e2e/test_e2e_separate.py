@@ -8,7 +8,7 @@ weights that only the broadcast can have brought to the rollout.
 """
 
 import pytest
-from e2e_runs import small_run, start, wait_for
+from e2e_runs import RAISED_FAST, small_run, start, wait_for
 
 from erpo.runs import read_groups, read_metrics
 from erpo.tracker import PromptTracker, TrackerConfig
@@ -35,10 +35,7 @@ def resumed(untrained, tmp_path_factory):
     arguments = small_run(
         untrained,
         folder / "run",
-        "method=erpo",
-        "erpo.schedule.linear.dt=0.5",
-        "erpo.groups.drop=[]",
-        "algorithm.filter_groups.enable=false",
+        *RAISED_FAST,
         "trainer.v1.trainer_mode=separate_async",
         "actor_rollout_ref.rollout.nnodes=1",
         "actor_rollout_ref.rollout.n_gpus_per_node=1",

@@ -167,7 +167,7 @@ class Mine(Schedule):
         ("    def __init__", "    columns = (Column('level', 'i4'),)\n    def __init__", "a column 'level' already"),
         ("    def __init__", "    columns = ('mine',)\n    def __init__", "columns holds 'mine'; make it an"),
         ("np.full(rows.shape, self.t_base)", "self.t_base", r"gave float for 2 prompts; .* shape \(2,\)"),
-        ("rows.shape, self.t_base", "rows.shape, np.nan", "gave nan; return temperatures that are positive"),
+        ("rows.shape, self.t_base", "rows.shape, np.nan", "gave nan; return temperatures between 1 "),
     ],
 )
 def test_a_file_that_is_no_schedule_is_refused_in_one_sentence(tmp_path, old, new, message):

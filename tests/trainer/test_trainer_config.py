@@ -106,10 +106,15 @@ BAD_SETTINGS = [
         ["actor_rollout_ref.actor.strategy=megatron"],
         "verl's FSDPActorConfig; compose them with model_engine=megatron",
     ),
+    ("grpo", ["actor_rollout_ref.ref.strategy=megatron"], "FSDPActorConfig; compose them with model_engine=megatron"),
     ("erpo", ["erpo.schedule.linear.t_max=2.5"], "above 2, the highest that vLLM samples at"),
     (
         "erpo",
-        ["actor_rollout_ref.model.use_fused_kernels=true", "actor_rollout_ref.actor.strategy=veomni"],
+        [
+            "actor_rollout_ref.model.use_fused_kernels=true",
+            "actor_rollout_ref.actor.strategy=veomni",
+            "actor_rollout_ref.actor._target_=verl.workers.config.VeOmniActorConfig",
+        ],
         "use_fused_kernels is true, but the fused kernels of actor.strategy=veomni",
     ),
     (

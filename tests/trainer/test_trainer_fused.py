@@ -58,7 +58,7 @@ def exact(hidden, weight, labels, temperatures, never=(), dtype=torch.float64):
 
 
 def ours(hidden, weight, labels, temperatures, vocabulary=HEAD, banned=()):
-    handed = fused.TokenTemperatures(temperatures, vocabulary, banned)
+    handed = fused.TokenSampling(temperatures, vocabulary, banned)
     kernel = FusedLinearForPPO()
     return measured(lambda h, w: kernel(h, w, labels, handed), hidden, weight)
 
@@ -102,7 +102,7 @@ def test_what_is_never_sampled_has_no_probability():
 
 def test_a_label_that_is_never_sampled_has_no_log_prob_and_no_gradient():
     hidden, weight, _, temperatures = inputs()
-    handed = fused.TokenTemperatures(temperatures, 300, (5,))
+    handed = fused.TokenSampling(temperatures, 300, (5,))
     leaf = hidden.clone().requires_grad_()
     for label in (5, 300, HEAD - 1):
         labels = torch.full((1, TOKENS), label)
@@ -158,7 +158,7 @@ def test_temperatures_reach_the_kernel_in_float32():
         return _cast_fp_tensor(torch.bfloat16, value) if torch.is_tensor(value) else value
 
     values = torch.tensor([1.05])
-    arguments = {"temperature": fused.TokenTemperatures(values, HEAD, ()), "control": values, "nested": [values]}
+    arguments = {"temperature": fused.TokenSampling(values, HEAD, ()), "control": values, "nested": [values]}
     for through in (tree_map(cast, arguments), _apply_to_tensors(cast, arguments)):
         assert through["control"].dtype == through["nested"][0].dtype == torch.bfloat16
         assert through["temperature"].values.dtype == torch.float32
@@ -200,5 +200,5 @@ def test_a_head_that_fsdp2_has_split_is_an_error():
     hidden, weight, labels, temperatures = inputs()
     split = distribute_tensor(weight, init_device_mesh("cpu", (1,)), [Shard(0)])
     with pytest.raises(RuntimeError, match="FSDP2 has split the model's head"):
-        FusedLinearForPPO()(hidden, split, labels, fused.TokenTemperatures(temperatures, HEAD, ()))
+        FusedLinearForPPO()(hidden, split, labels, fused.TokenSampling(temperatures, HEAD, ()))
     torch.distributed.destroy_process_group()

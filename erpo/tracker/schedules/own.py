@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import BASE_COLUMNS, Column, PromptHistory
-from erpo.tracker.schedules.base import Schedule, require_positive
+from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, Schedule, require_positive
 
 _PACKAGE = "pkg://"
 # Columns of a saved state and of `PromptTracker.frame` beside those of the history.
@@ -96,26 +97,36 @@ def _check(schedule: Schedule) -> None:
         if column.name in {*_TAKEN, *names}:
             raise TrackerError(f"there is a column {column.name!r} already; give its own another name")
         names.append(column.name)
-    check_temperatures(schedule.temperatures(PromptHistory(schedule.columns), np.array([-1, -1])), 2)
+    check_temperatures(schedule, schedule.temperatures(PromptHistory(schedule.columns), np.array([-1, -1])), 2)
+    try:
+        json.dumps(schedule.scalars(), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TrackerError(f"scalars() cannot be saved as JSON ({error}); return finite floats by name") from None
 
 
-def check_temperatures(temperatures: Any, prompts: int) -> None:
-    """Raise unless temperatures can be sampled at.
+def check_temperatures(schedule: Schedule, temperatures: Any, prompts: int) -> None:
+    """Raise unless temperatures are such as the schedule says it gives.
 
     Args:
-        temperatures: What a schedule gave for `prompts` prompts.
+        schedule: The schedule.
+        temperatures: What it gave for `prompts` prompts.
         prompts: Number of them.
 
     Raises:
-        TrackerError: It is no array of shape (prompts,), or holds a value that is not positive and finite.
+        TrackerError: It is no array of shape (prompts,), or holds a value that is not finite, or not between t_min (or
+            t_base) and t_max, by which a run is checked before it starts.
     """
     if not isinstance(temperatures, np.ndarray) or temperatures.shape != (prompts,):
         shape = getattr(temperatures, "shape", type(temperatures).__name__)
         raise TrackerError(f"temperatures() gave {shape} for {prompts} prompts; return an array of shape ({prompts},)")
-    usable = np.isfinite(temperatures) & (temperatures > 0)
+    lowest = schedule.t_base if schedule.t_min is None else schedule.t_min
+    usable = (temperatures > lowest - TEMPERATURE_TOLERANCE) & (temperatures < schedule.t_max + TEMPERATURE_TOLERANCE)
     if not usable.all():
         worst = temperatures[~usable][0]
-        raise TrackerError(f"temperatures() gave {worst}; return temperatures that are positive and finite")
+        raise TrackerError(
+            f"temperatures() gave {worst}; return temperatures between {lowest:g} (t_min, or t_base) and "
+            f"{schedule.t_max:g} (t_max)"
+        )
 
 
 def _one_line(error: BaseException) -> str:

@@ -51,5 +51,5 @@ def check_engines(engines: Iterable["RunningEngine"]) -> str:
                 "erpo.trainer.engine in actor_rollout_ref.model.external_lib, after any module that brings engines."
             )
     if not counts:
-        raise ConfigError("No worker reported an FSDP engine; set actor_rollout_ref.actor.strategy=fsdp2.")
+        raise ConfigError("No worker reported its engine; set actor_rollout_ref.actor.strategy=fsdp2.")
     return "Engines: " + ", ".join(f"{engine.role} {engine.name} x {count}" for engine, count in counts.items())
