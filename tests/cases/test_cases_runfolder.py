@@ -500,10 +500,13 @@ def test_a_checkpoint_without_fingerprint_is_accepted_with_one_warning(tmp_path,
     assert [record.message.count("has no fingerprint") for record in caplog.records] == [1]
 
 
-def test_a_reward_function_counts_with_its_content(tmp_path):
-    reward = tmp_path / "reward.py"
+@pytest.mark.parametrize("prefix", ["", "pkg://"])
+def test_a_reward_function_counts_with_its_content(tmp_path, monkeypatch, prefix):
+    monkeypatch.syspath_prepend(tmp_path)
+    reward = tmp_path / "reward_of_this_test.py"
     reward.write_text("def compute_score(**_): return 0.0")
-    config = run_config(tmp_path / "run", f"reward.custom_reward_function.path={reward}")
+    path = f"pkg://{reward.stem}" if prefix else reward
+    config = run_config(tmp_path / "run", f"reward.custom_reward_function.path={path}")
     before = fingerprint(config)
     reward.write_text("def compute_score(**_): return 1.0")
     assert [name for name in before if before[name] != fingerprint(config)[name]] == [

@@ -168,6 +168,13 @@ class Mine(Schedule):
         ("    def __init__", "    columns = ('mine',)\n    def __init__", "columns holds 'mine'; make it an"),
         ("np.full(rows.shape, self.t_base)", "self.t_base", r"gave float for 2 prompts; .* shape \(2,\)"),
         ("rows.shape, self.t_base", "rows.shape, np.nan", "gave nan; return temperatures between 1 "),
+        ("rows.shape, self.t_base", "rows.shape, 0.9", "gave 0.9; return temperatures between 1 "),
+        ("rows.shape, self.t_base", "rows.shape, 1.6", r"gave 1.6; return .* and 1.5 \(t_max\)"),
+        (
+            "    def __init__",
+            "    def scalars(self):\n        return {'seen': np.nan}\n\n    def __init__",
+            "scalars.. cannot be saved as JSON",
+        ),
     ],
 )
 def test_a_file_that_is_no_schedule_is_refused_in_one_sentence(tmp_path, old, new, message):
