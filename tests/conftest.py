@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""For all tests: settings files are parsed once. Hydra parses thirty at every compose, two thirds of its time."""
+"""For all tests: settings files are parsed once, and no test may choose the platform for those after it."""
 
 import copy
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -25,7 +27,22 @@ def _load_once(file: Any) -> Any:
 
 @pytest.fixture(scope="session", autouse=True)
 def parse_settings_once():
-    """Hydra's configuration sources load by this."""
+    """Hydra's configuration sources load by this: it parses thirty files at every compose, two thirds of its time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(_load_once))
         yield
+
+
+def _platform() -> tuple[bool, dict[str, str]]:
+    """Whether verl is patched for the CPU in this process, and what the environment says of platforms."""
+    patches = sys.modules.get("erpo.platform.patches")
+    patched = patches is not None and patches.patch_verl.cache_info().currsize > 0
+    return patched, {name: value for name, value in os.environ.items() if name.startswith(("VERL_", "VLLM_", "OMP_"))}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def platform_left_as_it_was():
+    """Choosing the CPU patches verl for good: which tests follow in a process must not matter, so use another one."""
+    before = _platform()
+    yield
+    assert _platform() == before, "a test of this file chose the platform in the process of all tests"

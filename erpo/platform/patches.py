@@ -123,6 +123,8 @@ def _best_of_k_in_one_piece(metric_utils: Any) -> None:
 def _agent_loops_without_hydra(agent_loop: Any) -> None:
     # verl makes an object for every response by hydra, which takes nearly half of the time of the one process that
     # talks to vLLM. An entry without settings of its own needs no more than its class.
+    if isinstance(agent_loop.hydra, types.SimpleNamespace):
+        return
     original = agent_loop.hydra.utils
 
     def instantiate(config: Any, **arguments: Any) -> Any:

@@ -12,7 +12,6 @@ import transfer_queue as tq
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 
-from erpo.platform.cpu import activate
 from erpo.trainer.trainer import ErpoTrainerColocateAsync
 
 pytestmark = pytest.mark.ray
@@ -22,7 +21,6 @@ PROMPT = {"is_prompt": True, "status": "running", "global_steps": 3}
 
 @pytest.fixture(scope="module")
 def queue():
-    activate()
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     try:
         tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))

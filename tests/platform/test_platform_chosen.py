@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import hydra
 import numpy as np
 import pytest
 from ray.runtime_context import RuntimeContext
@@ -90,8 +91,9 @@ class Loop:
 
 
 def test_agent_loops_are_made_of_the_same_arguments_without_hydra(monkeypatch):
-    monkeypatch.setattr(agent_loop, "hydra", agent_loop.hydra)
-    patches._agent_loops_without_hydra(agent_loop)
+    monkeypatch.setattr(agent_loop, "hydra", hydra)
+    for _ in range(2):  # A second call does no harm.
+        patches._agent_loops_without_hydra(agent_loop)
     tokenizer, target = object(), {"_target_": f"{__name__}.Loop"}
     made = agent_loop.hydra.utils.instantiate(config=target, tokenizer=tokenizer)
     assert type(made).__name__ == "Loop" and made.arguments["tokenizer"] is tokenizer
