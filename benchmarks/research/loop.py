@@ -1,50 +1,30 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""One run of reinforcement learning on the arithmetic task in plain PyTorch: the product's tracker, task, model and RA.
+"""One run of reinforcement learning on a toy in plain PyTorch, with the product's tracker, task and RA.
 
-A search tool: a step takes about a seventh of the real trainer's time, and a run needs no start. What it shows is a
-hint for a run of the real trainer, not evidence.
+A search tool: a run takes 10 to 15 seconds and needs no start. What it shows is a hint for a run of the real trainer.
 """
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+from numpy.typing import NDArray
 
-from erpo.arithmetic.reward import compute_score
-from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import MAX_RESPONSE_TOKENS, Problem
-from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, classify, keys_array, prompt_key
+from benchmarks.research.model import Exact, ToyModel, cut_tail, exact, generate
+from benchmarks.research.policies import Arm, Policy
+from benchmarks.research.toy import encode_prompts, score, unbroken_probability
+from erpo.arithmetic.task import Problem
+from erpo.tracker import Outcome, classify
 from erpo.trainer.advantage import ra_advantages
 from erpo.trainer.config import RAConfig
 
 _EPSILON = 1e-6
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A method.
-
-    Attributes:
-        name: Name in the tables.
-        schedule: Settings of the tracker, as in the section ``erpo.schedule`` of a run.
-        ra: Whether all-correct groups get RA's advantage.
-        drop: Kinds of groups that are dropped and refilled.
-        learning_rate: Of AdamW.
-        rise: First and last temperature of a schedule that is linear in the tokens spent, the same for every prompt;
-            it takes the place of the tracker's.
-    """
-
-    name: str
-    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
-    ra: bool = False
-    drop: tuple[Outcome, ...] = ()
-    learning_rate: float = 2e-4
-    rise: tuple[float, float] | None = None
+_PARTS = 2
+_THIRDS = ("hard", "middle", "easy")
 
 
 @dataclass(frozen=True)
@@ -52,259 +32,238 @@ class LoopConfig:
     """What all arms share.
 
     Attributes:
-        prompts: Prompts in a training step.
-        n: Responses to a prompt.
         budget: Response tokens that are generated, dropped groups included.
-        ramp: Steps over which the learning rate rises.
-        evaluations: Evaluations on the test prompts, evenly over the budget, beside the one before training.
-        test_samples: Responses to each test prompt.
-        max_tokens: A response is cut after as many tokens.
+        prompts: Prompts in a training step.
+        n: Responses to a prompt, on average.
+        ramp: Updates over which the learning rate rises.
+        evaluations: Evaluations, evenly over the budget, beside the one before training.
+        unlearnable: Break responses by chance, with the probability that the tail of an untrained model has at their
+            temperature: heat that no training makes harmless.
     """
 
+    budget: int = 125_000
     prompts: int = 16
     n: int = 8
-    budget: int = 250_000
     ramp: int = 5
     evaluations: int = 4
-    test_samples: int = 8
-    max_tokens: int = MAX_RESPONSE_TOKENS
+    unlearnable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
-class Rollout:
-    """Responses to the prompts of one batch; R rows, n consecutive rows a prompt.
+class Group:
+    """The responses to one prompt at one visit; G of them.
 
     Attributes:
-        tokens: Left-padded prompts and their responses, (R, L).
-        attended: Whether a position is part of the prompt or the response, (R, L).
-        is_response: Whether a position is part of the response, its end included, (R, L).
-        temperatures: Sampling temperatures, (R,).
-        accuracies: 0 or 1, (R,).
+        prompt: Row of the prompt in the training pool.
+        temperature: Sampling temperature.
+        responses: Tokens, (G, RESPONSE_LENGTH).
+        lengths: (G,).
+        accuracies: 0 or 1, (G,).
+        broken: Whether the tail made a response wrong, (G,).
+        outcome: Kind of the group.
     """
 
-    tokens: torch.Tensor
-    attended: torch.Tensor
-    is_response: torch.Tensor
-    temperatures: torch.Tensor
-    accuracies: np.ndarray
+    prompt: int
+    temperature: float
+    responses: torch.Tensor
+    lengths: torch.Tensor
+    accuracies: NDArray[np.float64]
+    broken: NDArray[np.bool_]
+    outcome: Outcome
 
-    @property
-    def positions(self) -> torch.Tensor:
-        """Position ids, (R, L)."""
-        return (self.attended.long().cumsum(1) - 1).clamp(min=0)
-
-
-@torch.no_grad()
-def roll_out(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    problems: Sequence[Problem],
-    n: int,
-    temperatures: np.ndarray,
-    generator: torch.Generator,
-    max_tokens: int = MAX_RESPONSE_TOKENS,
-) -> Rollout:
-    """Samples n responses to each problem at the temperature of its prompt, shape (len(problems),)."""
-    prompts = [problem.prompt for problem in problems for _ in range(n)]
-    encoded = tokenizer(prompts, padding=True, padding_side="left", return_tensors="pt")
-    tokens, attended = encoded["input_ids"], encoded["attention_mask"].bool()
-    row_temperatures = torch.as_tensor(np.repeat(temperatures, n), dtype=torch.float32)
-    prompt_length, eos = tokens.shape[1], tokenizer.eos_token_id
-    cache, new = None, tokens
-    finished = torch.zeros(len(tokens), dtype=torch.bool)
-    for _ in range(max_tokens):
-        positions = (attended.long().cumsum(1) - 1).clamp(min=0)[:, -new.shape[1] :]
-        output = model(
-            input_ids=new,
-            attention_mask=attended,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        probabilities = torch.softmax(output.logits[:, -1] / row_temperatures[:, None], dim=-1)
-        new = torch.multinomial(probabilities, 1, generator=generator)
-        new[finished] = tokenizer.pad_token_id
-        tokens = torch.cat([tokens, new], dim=1)
-        attended = torch.cat([attended, ~finished[:, None]], dim=1)
-        finished |= new[:, 0] == eos
-        if finished.all():
-            break
-    is_response = attended.clone()
-    is_response[:, :prompt_length] = False
-    texts = tokenizer.batch_decode(tokens[:, prompt_length:], skip_special_tokens=True)
-    answers = [problem.answer for problem in problems for _ in range(n)]
-    accuracies = [
-        compute_score("", text, answer, max_characters=max_tokens - 1)["acc"]
-        for text, answer in zip(texts, answers, strict=True)
-    ]
-    return Rollout(tokens, attended, is_response, row_temperatures, np.array(accuracies))
+    def advantages(self, ra: bool) -> NDArray[np.float64] | None:
+        """GRPO's advantages, or RA's of an all-correct group, (G,); None where they are zero."""
+        if self.outcome is Outcome.MIXED:
+            return (self.accuracies - self.accuracies.mean()) / (self.accuracies.std(ddof=1) + _EPSILON)
+        if self.outcome is Outcome.ALL_CORRECT and ra:
+            return ra_advantages(self.accuracies, RAConfig(enable=True), by_std=True)
+        return None
 
 
-def token_log_probs(model: Qwen2ForCausalLM, rollout: Rollout) -> torch.Tensor:
-    """Log-probs of the tokens from the second on, at each row's temperature, (R, L - 1)."""
-    logits = model(
-        rollout.tokens[:, :-1], attention_mask=rollout.attended[:, :-1], position_ids=rollout.positions[:, :-1]
-    ).logits
-    scaled = torch.log_softmax(logits / rollout.temperatures[:, None, None], dim=-1)
-    return scaled.gather(-1, rollout.tokens[:, 1:, None])[..., 0]
+class _Stream:
+    """Rows of the training pool in shuffled epochs; a policy may pass a prompt over."""
 
+    def __init__(self, prompts: int, policy: Policy, seed: int) -> None:
+        self._rows = self._epochs(prompts, random.Random(seed))
+        self._policy, self._choice = policy, random.Random(seed + 500)
 
-def group_advantages(rewards: np.ndarray, outcome: Outcome, ra: bool) -> np.ndarray:
-    """GRPO's advantages of one group, (n,), or RA's for an all-correct one."""
-    by_ra = (
-        ra_advantages(rewards, RAConfig(enable=True), by_std=True) if outcome is Outcome.ALL_CORRECT and ra else None
-    )
-    return by_ra if by_ra is not None else (rewards - rewards.mean()) / (rewards.std(ddof=1) + _EPSILON)
-
-
-class PromptStream:
-    """Problems in shuffled epochs."""
-
-    def __init__(self, problems: Sequence[Problem], seed: int) -> None:
-        self._endless = self._epochs(list(problems), random.Random(seed))
-
-    def take(self, count: int) -> list[Problem]:
-        """The next `count` problems."""
-        return [next(self._endless) for _ in range(count)]
+    def take(self, count: int) -> list[int]:
+        accepted: list[int] = []
+        while len(accepted) < count:
+            row = next(self._rows)
+            if self._policy.accepts(row, self._choice):
+                accepted.append(row)
+        return accepted
 
     @staticmethod
-    def _epochs(problems: list[Problem], generator: random.Random) -> Iterator[Problem]:
+    def _epochs(prompts: int, generator: random.Random) -> Iterator[int]:
+        rows = list(range(prompts))
         while True:
-            generator.shuffle(problems)
-            yield from problems
+            generator.shuffle(rows)
+            yield from rows
 
 
 def run(
-    arm: Arm,
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    train: Sequence[Problem],
-    test: Sequence[Problem],
-    config: LoopConfig,
-    seed: int,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    arm: Arm, model: ToyModel, train: Sequence[Problem], test: Sequence[Problem], config: LoopConfig, seed: int
+) -> list[dict[str, Any]]:
     """Trains the model in place until the budget is spent.
 
+    Args:
+        arm: The method.
+        model: A base model.
+        train: Training prompts.
+        test: Held-out prompts.
+        config: What all arms share.
+        seed: Of sampling and of the order of prompts.
+
     Returns:
-        Evaluations (tokens, accuracy, pass_at_n, one entry each) and groups (step, temperature, outcome, accuracy,
-        tokens), both as rows of a table.
+        A row for each evaluation, with what was generated since the one before.
     """
     generator = torch.Generator().manual_seed(seed)
-    stream = PromptStream(train, seed)
-    tracker = PromptTracker(TrackerConfig.from_dict(arm.schedule))
+    policy = Policy(arm, model, train, config)
+    stream = _Stream(len(train), policy, seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=arm.learning_rate, weight_decay=0.0, fused=True)
-    ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / config.ramp))
-    evaluations, groups = [_evaluate(model, tokenizer, test, config, seed, tokens=0)], []
-    tokens, step = 0, 0
+    encoded = encode_prompts(train)
+    before = exact(model, test)
+    train_thirds, test_thirds = _thirds(exact(model, train)), _thirds(before)
+    rows = [_scores(before, test, test_thirds, config)]
+    since: list[Group] = []
+    tokens = step = updates = 0
     while tokens < config.budget:
         step += 1
-        batch: list[tuple[Rollout, np.ndarray]] = []
+        batch: list[Group] = []
         missing = config.prompts
         while missing and tokens < config.budget:
-            problems = stream.take(missing)
-            keys = keys_array([prompt_key("arithmetic", problem.prompt) for problem in problems])
-            temperatures = _temperatures(arm, tracker, keys, tokens / config.budget)
-            rollout = roll_out(model, tokenizer, problems, config.n, temperatures, generator, config.max_tokens)
-            outcomes = _observe(tracker, keys, problems, rollout, temperatures, step)
-            lengths = rollout.is_response.sum(1).numpy().reshape(-1, config.n).sum(1)
-            tokens += int(lengths.sum())
-            groups += _group_rows(step, rollout, outcomes, lengths, config.n)
-            kept = [group for group, outcome in enumerate(outcomes) if outcome not in arm.drop]
-            if kept:
-                rewards = rollout.accuracies.reshape(-1, config.n)
-                advantages = [group_advantages(rewards[group], outcomes[group], arm.ra) for group in kept]
-                batch.append((_select(rollout, kept, config.n), np.concatenate(advantages)))
+            prompts = np.array(stream.take(missing))
+            temperatures = policy.temperatures(prompts, tokens / config.budget)
+            sizes = policy.sizes(prompts, temperatures)
+            groups = _sampled(model, encoded, train, prompts, temperatures, sizes, generator, arm.min_p, config)
+            policy.observe(groups, step)
+            tokens += sum(int(group.lengths.sum()) for group in groups)
+            since += groups
+            kept = [group for group in groups if group.outcome not in arm.drop]
+            batch += kept
             missing -= len(kept)
-        if batch:
-            _update(model, optimizer, batch)
-            ramp.step()
-        if tokens >= config.budget * len(evaluations) / config.evaluations:
-            evaluations.append(_evaluate(model, tokenizer, test, config, seed, tokens))
-    return evaluations, groups
+        policy.finish_step()
+        updates += _updated(model, optimizer, encoded, batch, arm, min(1, (updates + 1) / config.ramp))
+        while len(rows) <= config.evaluations and tokens >= config.budget * len(rows) / config.evaluations:
+            found = _scores(exact(model, test), test, test_thirds, config)
+            rows.append({"tokens": tokens, "steps": step, **found, **(_shares(since, train_thirds) if since else {})})
+            since = []
+    return [{"point": point, "tokens": 0, "steps": 0, **row} for point, row in enumerate(rows)]
 
 
-def _temperatures(arm: Arm, tracker: PromptTracker, keys: np.ndarray, spent: float) -> np.ndarray:
-    if arm.rise:
-        first, last = arm.rise
-        return np.full(len(keys), first + (last - first) * spent)
-    return tracker.temperatures_for(keys) if tracker.attaches_temperatures else np.ones(len(keys))
+def _thirds(found: Exact) -> NDArray[np.int64]:
+    """0, 1 or 2 for the hard, middle and easy third of the problems by the model's own probability, (P,)."""
+    right = found.right[:, 0]
+    return np.searchsorted(np.quantile(right, [1 / 3, 2 / 3]), right)
 
 
-def _observe(
-    tracker: PromptTracker,
-    keys: np.ndarray,
-    problems: Sequence[Problem],
-    rollout: Rollout,
-    temperatures: np.ndarray,
-    step: int,
-) -> list[Outcome]:
-    rewards = rollout.accuracies.reshape(len(keys), -1)
-    n = rewards.shape[1]
-    outcomes = [classify(list(row), n, prompt=problem.prompt) for problem, row in zip(problems, rewards, strict=True)]
-    tracker.observe(
-        GroupOutcomes(
-            keys=keys,
-            outcomes=np.array(outcomes),
-            accuracies=rewards.mean(1),
-            sizes=np.full(len(keys), n),
-            temperatures=temperatures,
-            steps=np.full(len(keys), step),
-        )
-    )
-    return outcomes
+def _scores(found: Exact, test: Sequence[Problem], thirds: NDArray[np.int64], config: LoopConfig) -> dict[str, float]:
+    right = found.right[:, 0]
+    if config.unlearnable:
+        lengths = np.array([len(problem.response) + 1 for problem in test])
+        right = right * unbroken_probability(np.ones(len(test)), lengths)
+    return {
+        "accuracy": float(right.mean()),
+        "tail_free": float(found.tail_free.mean()),
+        "greedy": float(found.greedy.mean()),
+        "pass_at_8": float((1 - (1 - right) ** 8).mean()),
+        "tail_mass": float(found.tail_mass.mean()),
+        **{f"accuracy_{name}": float(right[thirds == third].mean()) for third, name in enumerate(_THIRDS)},
+    }
 
 
-def _group_rows(
-    step: int, rollout: Rollout, outcomes: Sequence[Outcome], lengths: np.ndarray, n: int
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "step": step,
-            "temperature": float(rollout.temperatures[group * n]),
-            "outcome": outcome.name.lower(),
-            "accuracy": float(rollout.accuracies[group * n : (group + 1) * n].mean()),
-            "tokens": int(lengths[group]),
-        }
-        for group, outcome in enumerate(outcomes)
-    ]
+def _shares(groups: Sequence[Group], thirds: NDArray[np.int64]) -> dict[str, float]:
+    kinds = {"all_correct": Outcome.ALL_CORRECT, "mixed": Outcome.MIXED, "all_wrong": Outcome.ALL_WRONG}
+    outcomes = np.array([group.outcome for group in groups])
+    of_third = thirds[[group.prompt for group in groups]]
+    heat = np.array([group.temperature for group in groups])
+    wrong = [group.broken[group.accuracies == 0] for group in groups if group.outcome is Outcome.MIXED]
+    shares = {"groups": len(groups), "temperature": float(heat.mean())}
+    for name, kind in kinds.items():
+        shares[name] = float((outcomes == kind).mean())
+        shares |= {f"{name}_{third}": _mean((outcomes == kind)[of_third == at]) for at, third in enumerate(_THIRDS)}
+    shares |= {f"temperature_{third}": _mean(heat[of_third == at]) for at, third in enumerate(_THIRDS)}
+    return shares | {"broken_by_tail": _mean(np.concatenate(wrong)) if wrong else float("nan")}
 
 
-def _select(rollout: Rollout, kept: Sequence[int], n: int) -> Rollout:
-    rows = (torch.as_tensor(kept)[:, None] * n + torch.arange(n)).flatten()
-    return Rollout(
-        rollout.tokens[rows],
-        rollout.attended[rows],
-        rollout.is_response[rows],
-        rollout.temperatures[rows],
-        rollout.accuracies[rows.numpy()],
-    )
+def _mean(values: NDArray[Any]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
-def _update(
-    model: Qwen2ForCausalLM, optimizer: torch.optim.Optimizer, batch: Sequence[tuple[Rollout, np.ndarray]]
-) -> None:
-    """One on-policy step: the ratio to the sampling policy is 1, and its gradient that of the log-prob."""
-    tokens = sum(int(rollout.is_response.sum()) for rollout, _ in batch)
-    optimizer.zero_grad()
-    for rollout, advantages in batch:
-        weights = torch.as_tensor(advantages, dtype=torch.float32)[:, None] * rollout.is_response[:, 1:]
-        loss = -(token_log_probs(model, rollout) * weights).sum() / tokens
-        loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-
-
-def _evaluate(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    test: Sequence[Problem],
+def _sampled(
+    model: ToyModel,
+    encoded: torch.Tensor,
+    train: Sequence[Problem],
+    prompts: NDArray[np.int64],
+    temperatures: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    generator: torch.Generator,
+    min_p: float,
     config: LoopConfig,
-    seed: int,
-    tokens: int,
-) -> dict[str, Any]:
-    accuracies = np.array(
-        group_accuracies(model, tokenizer, test, config.test_samples, 1.0, seed, max_tokens=config.max_tokens)
-    )
-    return {"tokens": tokens, "accuracy": float(accuracies.mean()), "pass_at_n": float((accuracies > 0).mean())}
+) -> list[Group]:
+    responses, lengths = generate(model, encoded[prompts], sizes, temperatures, generator, min_p)
+    accuracies, broken = score(responses, lengths, [train[prompt] for prompt in np.repeat(prompts, sizes).tolist()])
+    if config.unlearnable:
+        draws = torch.rand(len(responses), generator=generator).numpy()
+        broken = draws > unbroken_probability(np.repeat(temperatures, sizes), lengths.numpy())
+        accuracies = np.where(broken, 0.0, accuracies)
+    ends = np.cumsum(sizes)
+    groups = []
+    for prompt, temperature, start, end in zip(prompts, temperatures, ends - sizes, ends, strict=True):
+        rows = slice(int(start), int(end))
+        outcome = classify(list(accuracies[rows]), len(accuracies[rows]))
+        groups.append(
+            Group(
+                int(prompt), float(temperature), responses[rows], lengths[rows], accuracies[rows], broken[rows], outcome
+            )
+        )
+    return groups
+
+
+def _updated(
+    model: ToyModel,
+    optimizer: torch.optim.Optimizer,
+    encoded: torch.Tensor,
+    batch: Sequence[Group],
+    arm: Arm,
+    ramp: float,
+) -> int:
+    """One on-policy step, token-mean: the ratio to the sampling policy is 1, its gradient that of the log-prob.
+
+    Returns:
+        1, or 0 where no group has an advantage.
+    """
+    signal = [(group, advantages) for group in batch if (advantages := group.advantages(arm.ra)) is not None]
+    if not signal:
+        return 0
+    tokens = sum(int(group.lengths.sum()) for group in batch)
+    responses = torch.cat([group.responses for group, _ in signal])
+    lengths = torch.cat([group.lengths for group, _ in signal])
+    weights = torch.as_tensor(np.concatenate([advantages for _, advantages in signal]), dtype=torch.float32)
+    sizes = torch.tensor([len(group.lengths) for group, _ in signal])
+    heat = torch.tensor([group.temperature for group, _ in signal]).repeat_interleave(sizes)
+    prompts = torch.tensor([group.prompt for group, _ in signal]).repeat_interleave(sizes)
+    # Short responses together: a part is as wide as its longest.
+    for rows in torch.argsort(lengths).chunk(_PARTS):
+        width = int(lengths[rows].max())
+        part = responses[rows, :width]
+        of_part, group = torch.unique(prompts[rows], return_inverse=True)
+        mask = torch.arange(width) < lengths[rows][:, None]
+        states = model.response_states(encoded[of_part], group, part)[mask]
+        row = torch.arange(len(rows))[:, None].expand_as(mask)[mask]
+        sampled = part[mask]
+        logits = cut_tail(model.head(states) / heat[rows][row][:, None], arm.min_p, sampled)
+        log_probs = logits.gather(1, sampled[:, None])[:, 0] - torch.logsumexp(logits, -1)
+        (-(log_probs * weights[rows][row]).sum() / tokens).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.param_groups[0]["lr"] = arm.learning_rate * ramp
+    optimizer.step()
+    optimizer.zero_grad()
+    return 1
+
+
+def strengthen(model: ToyModel, train: Sequence[Problem], seed: int) -> None:
+    """GRPO at T = 1 on prompts of its own, in place: what makes a base model whose pool is mostly solved."""
+    run(Arm("grpo"), model, train, train[:64], LoopConfig(budget=600_000, evaluations=1), seed)

@@ -1,71 +1,92 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""The table of a study: ``python -m benchmarks.research.summary FILE.csv [--baseline ARM@RATE ...]``."""
+"""The tables of a study: ``python -m benchmarks.research.summary FILE.csv [--against ARM ...]``."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.comparison_results import interval
 from erpo.evaluation.summary import table as markdown
 
-RUN = ["arm", "learning_rate", "seed"]
+_RUN = ["arm", "seed"]
+_SCORES = {
+    "over the run": ("accuracy", "mean"),
+    "at the end": ("accuracy", "last"),
+    "tail-free": ("tail_free", "last"),
+    "greedy": ("greedy", "last"),
+    "pass@8": ("pass_at_8", "last"),
+}
 
 
-def summarize(study: pd.DataFrame, baselines: Sequence[tuple[str, float]]) -> pd.DataFrame:
-    """Held-out accuracy of every arm at every learning rate, with differences paired by seed.
+def runs(study: pd.DataFrame) -> pd.DataFrame:
+    """Scores and what was generated, one row for each run of one regime.
 
     Args:
         study: Rows as :func:`benchmarks.research.study.run_case` returns them.
-        baselines: Arms and learning rates to compare with.
 
     Returns:
-        One row for each arm and learning rate, the largest gain over the first baseline (curve) first.
+        Indexed by arm and seed; accuracies are means over the evaluations after the start, or the last one.
     """
-    trained = study[study["tokens"] > 0]
-    by_run = trained.groupby(RUN)
-    runs = pd.DataFrame(
-        {
-            "curve": by_run["accuracy"].mean(),
-            "end": by_run["accuracy"].last(),
-            "pass": by_run["pass_at_n"].last(),
-            "mixed": by_run["mixed"].mean(),
-            "temperature": by_run["temperature"].mean(),
-        }
-    )
-    rows, gains = [], []
-    for (arm, rate), values in runs.groupby(RUN[:2]):
+    trained = study[study["point"] > 0].sort_values("point")
+    by_run = trained.groupby(_RUN)
+    table = pd.DataFrame({name: by_run[column].agg(how) for name, (column, how) in _SCORES.items()})
+    mixed = (trained["mixed"] * trained["groups"]).groupby([trained[column] for column in _RUN]).sum()
+    table["mixed per 1,000 tokens"] = 1000 * mixed / by_run["tokens"].last()
+    for column in ("all_correct", "mixed", "all_wrong", "temperature"):
+        table[f"{column} first"], table[f"{column} last"] = by_run[column].first(), by_run[column].last()
+    return table
+
+
+def summarize(study: pd.DataFrame, against: Sequence[str]) -> pd.DataFrame:
+    """A row for each arm of one regime, with differences paired by seed, the largest over the run first.
+
+    Args:
+        study: Rows of one regime.
+        against: Names of arms to compare with.
+    """
+    scores = runs(study)
+    rows = []
+    for arm, values in scores.groupby(level="arm"):
+        of_arm = values.droplevel("arm")
         row = {
-            "arm": arm,
-            "learning rate": f"{rate:g}",
-            "seeds": str(len(values)),
-            "curve": f"{values['curve'].mean():.3f}",
-            "end": f"{values['end'].mean():.3f}",
-            "pass@8, end": f"{values['pass'].mean():.3f}",
-            "mixed groups": f"{values['mixed'].mean():.0%}",
-            "mean T": f"{values['temperature'].mean():.2f}",
+            "arm": str(arm),
+            "seeds": str(len(of_arm)),
+            "over the run; end": f"{of_arm['over the run'].mean():.3f}; {of_arm['at the end'].mean():.3f}",
         }
-        for baseline in baselines:
-            for quantity in ("curve", "end"):
-                differences = (runs.loc[(arm, rate), quantity] - runs.loc[baseline, quantity]).dropna()
-                row[f"{quantity} - {baseline[0]} {baseline[1]:g}"] = interval(differences)
-        rows.append(row)
-        gains.append((runs.loc[(arm, rate), "curve"] - runs.loc[baselines[0], "curve"]).mean())
-    return pd.DataFrame(rows).iloc[np.argsort(gains)[::-1]].reset_index(drop=True)
+        for baseline in against:
+            differences = (of_arm - scores.loc[baseline]).dropna(how="all")
+            for name in _SCORES:
+                text = interval(differences[name].dropna()) if arm != baseline else ""
+                row[f"{name} - {baseline}"] = text
+        row |= {
+            "mixed per 1,000 tokens": f"{of_arm['mixed per 1,000 tokens'].mean():.2f}",
+            "all-correct, mixed, all-wrong, last quarter": ", ".join(
+                f"{of_arm[f'{kind} last'].mean():.0%}" for kind in ("all_correct", "mixed", "all_wrong")
+            ),
+            "mean T, first and last quarter": ", ".join(
+                f"{of_arm[f'temperature {part}'].mean():.2f}" for part in ("first", "last")
+            ),
+        }
+        rows.append((of_arm["over the run"].mean(), row))
+    return pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: -pair[0])])
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="summary", description="Print the table of a study.")
+    parser = argparse.ArgumentParser(prog="summary", description="Print the tables of a study, one for each regime.")
     parser.add_argument("file", type=Path)
-    parser.add_argument("--baseline", nargs="+", default=["grpo@2e-4"], metavar="ARM@RATE")
+    parser.add_argument("--against", nargs="+", default=["grpo"], metavar="ARM")
+    parser.add_argument("--regimes", nargs="+")
     options = parser.parse_args()
-    pairs = [baseline.rsplit("@", 1) for baseline in options.baseline]
-    table = summarize(pd.read_csv(options.file), [(arm, float(rate)) for arm, rate in pairs])
-    print(markdown(list(table.columns), table.to_numpy().tolist()), end="")
+    study = pd.read_csv(options.file)
+    for regime in options.regimes or study["regime"].unique():
+        of_regime = study[study["regime"] == regime]
+        table = summarize(of_regime, [arm for arm in options.against if arm in set(of_regime["arm"])])
+        print(f"\n### {regime}\n")
+        print(markdown(list(table.columns), table.to_numpy().tolist()), end="")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of methods: what its tables say of runs whose numbers are known."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
@@ -17,19 +16,6 @@ from benchmarks.comparison_results import (
     signal_table,
     write_results,
 )
-from benchmarks.research.study import (
-    ARMS,
-    BASES,
-    FINAL_SEEDS,
-    LONG,
-    POOL,
-    SEEDS,
-    STUDIES,
-    TEST,
-    TUNING_SEEDS,
-    Case,
-)
-from benchmarks.research.summary import summarize
 from erpo.runs.group_log import GroupLog
 from erpo.trainer.checks import check_settings
 from recipe.erpo.main_erpo import CONFIG_FOLDER
@@ -134,46 +120,5 @@ def test_settings_of_a_training_are_accepted(tmp_path, method):
     assert config.data.seed == config.actor_rollout_ref.rollout.seed == 3
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_cases_of_a_study_are_paired_and_balanced(name):
-    cases = STUDIES[name].cases
-    assert len(cases) == len(set(cases))
-    seeds = TUNING_SEEDS if "tuning" in name else FINAL_SEEDS
-    pairs = {(case.arm, case.learning_rate) for case in cases}
-    assert set(cases) == {Case(*pair, seed) for pair in pairs for seed in seeds}
-    assert np.unique([case.base for case in cases], return_counts=True)[1].tolist() == [len(cases) / BASES] * BASES
-    assert {case.arm for case in cases} <= set(ARMS)
-
-
-def test_no_seed_is_used_for_two_things():
-    assert not set(TUNING_SEEDS) & set(FINAL_SEEDS)
-    assert max(*TUNING_SEEDS, *FINAL_SEEDS) < SEEDS
-
-
-def test_problems_of_a_task_have_its_lengths_and_seeds_share_none():
-    pools = LONG.pools()
-    problems = [*pools.train, *pools.test, *pools.validation]
-    assert {problem.operations for problem in problems} == {6, 7, 8, 9}
-    assert len(pools.train) == SEEDS * POOL and len(pools.test) == BASES * TEST
-    assert len(pools.prompts) == len(problems)
-    assert max(len(problem.response) for problem in pools.train) + 1 == LONG.max_tokens
-
-
 def test_every_method_is_in_a_part_of_the_results():
     assert {method for part in PARTS.values() for method in part} == set(ALL)
-
-
-def test_summary_of_a_study_pairs_by_seed():
-    rows = [
-        {"arm": arm, "learning_rate": 2e-4, "seed": seed, "tokens": tokens, "accuracy": accuracy, "pass_at_n": 0.8}
-        for arm, gain in (("grpo", 0.0), ("hot", 0.1))
-        for seed in (0, 1)
-        for tokens, accuracy in ((0, 0.9), (10, 0.3 + seed / 10), (20, 0.5 + seed / 10 + gain * (1 + seed)))
-    ]
-    study = pd.DataFrame(rows).assign(mixed=0.5, temperature=1.0)
-    table = summarize(study, [("grpo", 2e-4)]).set_index("arm")
-    assert table.index.tolist() == ["hot", "grpo"]
-    assert table.loc["grpo", ["curve", "end"]].tolist() == ["0.450", "0.550"]
-    # Ends differ by 10 and 20 points, averages of two evaluations by half of it.
-    assert table.loc["hot", "end - grpo 0.0002"].startswith("+15.0 ± 63.5")
-    assert table.loc["hot", "curve - grpo 0.0002"].startswith("+7.5 ± 31.8")
