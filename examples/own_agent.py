@@ -9,9 +9,9 @@
 The model of the CPU experiment writes the working of a chain of sums, as in `+3=15-8=07` for the prompt `12+3-8=`.
 Here it stops at its first `=`, the loop writes the two digits that belong there, and the model goes on.
 
-Three things make such a loop train as ERPO means it. It passes on the `sampling_params` that it is given, in every turn:
-they hold the prompt's temperature. What it writes itself has the mask 0 and counts nowhere. Tokens, mask and log-probs
-are of one length.
+Three things make such a loop train as ERPO means it. It passes on the `sampling_params` that it is given, in every
+turn: they hold the prompt's temperature. What it writes itself has the mask 0 and counts nowhere. Tokens, mask and
+log-probs are of one length.
 """
 
 from typing import Any

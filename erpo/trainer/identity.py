@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -71,8 +72,8 @@ _PACKAGE = "pkg://"
 def fingerprint(config: DictConfig) -> dict[str, Any]:
     """What makes the experiment of these settings: setting -> value, plain JSON, sorted by name.
 
-    A file of the user's own (reward function, schedule, tools, agent loops) counts with its content, but not with what
-    that imports or names.
+    A file of the user's own (reward function, schedule, tools, agent loops) counts with its content, a YAML file
+    also with the files of the classes that it names; what those import does not count.
     """
     makes = [*_MAKES]
     schedule = OmegaConf.select(config, "erpo.schedule.name", default=None)
@@ -92,8 +93,24 @@ def fingerprint(config: DictConfig) -> dict[str, Any]:
     for setting, content in _CONTENTS.items():
         file = _file_of(OmegaConf.select(config, setting, default=None))
         if file is not None:
-            settings[content] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+            files = [file, *_files_of_classes(file)]
+            settings[content] = hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:12]
     return {name: without_secrets({name.rsplit(".", 1)[-1]: settings[name]}).popitem()[1] for name in sorted(settings)}
+
+
+def _files_of_classes(file: Path) -> Iterator[Path]:
+    """Files of the classes that verl's list of tools or of agent loops names, where this machine sees them."""
+    if file.suffix not in (".yaml", ".yml"):
+        return
+    try:
+        found = OmegaConf.load(file)
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    for entry in found.get("tools", []) if isinstance(found, DictConfig) else found:
+        name = str(entry.get("class_name") or entry.get("_target_"))
+        module = _file_of(_PACKAGE + name.rpartition(".")[0])
+        if module is not None:
+            yield module
 
 
 def _file_of(path: str | None) -> Path | None:

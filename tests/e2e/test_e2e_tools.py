@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several turns in one response: verl's `tool_agent` with the calculator of the examples, and the agent loop there.
 
-Both through the real trainer, with three temperatures in every batch. The recorder says what vLLM was asked for and what
-the trainer made of every token, so that each turn is looked at by itself.
+Both through the real trainer, with three temperatures in every batch. The recorder says what vLLM was asked for and
+what the trainer made of every token, so that each turn is looked at by itself.
 """
 
 from dataclasses import dataclass

@@ -36,13 +36,14 @@ MARKUP = ("<tools>", "</tools>", "<tool_response>", "</tool_response>", *CALL)
 # One template for the prompt, a call, its response and the next turn; verl's builder for qwen2 puts the newline after
 # the end of a turn.
 CHAT_TEMPLATE = (
-    "{% if tools %}<tools>{% for tool in tools %}{{ tool['function']['name'] }}{% endfor %}</tools>{{ '\\n' }}{% endif %}"
+    "{% if tools %}<tools>{% for tool in tools %}{{ tool['function']['name'] }}{% endfor %}</tools>{{ '\\n' }}"
+    "{% endif %}"
     "{% for message in messages %}"
     "{% if message['role'] == 'tool' %}<tool_response>{{ message['content'] }}</tool_response>{{ '\\n' }}"
     "{% else %}{{ message['content'] }}"
     "{% for call in message['tool_calls'] or [] %}"
-    '<tool_call>{"name": "{{ call[\'function\'][\'name\'] }}", '
-    '"arguments": {{ call[\'function\'][\'arguments\'] | tojson }}}</tool_call>'
+    "<tool_call>{\"name\": \"{{ call['function']['name'] }}\", "
+    "\"arguments\": {{ call['function']['arguments'] | tojson }}}</tool_call>"
     "{% endfor %}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
     "{% endif %}{% endfor %}"
@@ -106,9 +107,7 @@ def conversation(tokenizer: PreTrainedTokenizerFast, messages: list[dict]) -> tu
     tokens: list[int] = []
     written: list[bool] = []
     for i, message in enumerate(messages):
-        piece = tokenizer.apply_chat_template(
-            [message], tools=None if i else TOOLS, tokenize=True, return_dict=False
-        )
+        piece = tokenizer.apply_chat_template([message], tools=None if i else TOOLS, tokenize=True, return_dict=False)
         assistant = message["role"] == "assistant"
         # The newline after the end of a turn is the template's.
         written += [assistant] * (len(piece) - assistant) + [False] * assistant

@@ -6,6 +6,7 @@ The server that samples is played here; `tests/e2e/test_e2e_tools.py` trains wit
 """
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,16 +104,29 @@ def tools(config):
     return {"tools": ToolListWrap(load_all_tools(config.actor_rollout_ref.rollout.multi_turn.tool_config_path, None))}
 
 
-def test_the_files_pass_the_checks_and_count_with_their_content(config, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "setting", "content"),
+    [
+        ("tools.yaml", f"{TURNS}.tool_config_path", f"{TURNS}.tool_config_content"),
+        ("own_tool.py", f"{TURNS}.tool_config_path", f"{TURNS}.tool_config_content"),
+        ("agents.yaml", f"{AGENT}.agent_loop_config_path", f"{AGENT}.agent_loop_config_content"),
+        ("own_agent.py", f"{AGENT}.agent_loop_config_path", f"{AGENT}.agent_loop_config_content"),
+    ],
+)
+def test_the_files_and_the_classes_that_they_name_count_in_a_runs_identity(
+    config, root, tmp_path, monkeypatch, file, setting, content
+):
     check_settings(config)
-    before = fingerprint(config)
-    copies = config.copy()
-    for name in (f"{TURNS}.tool_config_path", f"{AGENT}.agent_loop_config_path"):
-        copy = tmp_path / Path(OmegaConf.select(config, name)).name
-        copy.write_text(Path(OmegaConf.select(config, name)).read_text() + "\n")
-        OmegaConf.update(copies, name, str(copy))
-    changed = {name for name, value in fingerprint(copies).items() if before.get(name) != value}
-    assert {f"{TURNS}.tool_config_content", f"{AGENT}.agent_loop_config_content"} < changed
+    shutil.copytree(root / "examples", tmp_path / f"examples_{Path(file).stem}")
+    folder = f"examples_{Path(file).stem}"
+    monkeypatch.syspath_prepend(tmp_path)
+    named = tmp_path / folder / Path(OmegaConf.select(config, setting)).name
+    named.write_text(named.read_text().replace("examples.own", f"{folder}.own"))
+    copy = config.copy()
+    OmegaConf.update(copy, setting, str(named))
+    before = fingerprint(copy)
+    (tmp_path / folder / file).write_text((tmp_path / folder / file).read_text() + "\n")
+    assert [name for name, value in fingerprint(copy).items() if before[name] != value] == [content]
 
 
 @pytest.mark.parametrize(
