@@ -274,7 +274,7 @@ def test_a_loop_that_forgets_its_parameters_after_the_first_turn_trips(deaf):
             )
         data = TensorDict(columns, batch_size=len(groups))
         if deaf and i == STEPS - 1:
-            with pytest.raises(ConfigError, match=r"of raised prompts after their first turn .*pass on the sampling_pa"):
+            with pytest.raises(ConfigError, match=r"of raised prompts after their first turn .*pass on the sampling"):
                 tripwire.observe(data, groups)
         else:
             assert tripwire.observe(data, groups)["erpo/raised/not_followed"] < 0.3
