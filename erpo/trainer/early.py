@@ -262,7 +262,8 @@ def _agents(config: DictConfig) -> Iterator[str]:
     known = list(AGENT_LOOPS)
     if (named := files.get(_AGENT_FILES[0])) is not None:
         try:
-            known += [str(loop["name"]) for loop in OmegaConf.load(named)]
+            loops: Any = OmegaConf.load(named)
+            known += [loop["name"] for loop in loops]
         except Exception as error:
             yield (
                 f"{where}.{_AGENT_FILES[0]} names {named}, which is no list of agent loops "

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -102,12 +101,7 @@ def _files_of_classes(file: Path) -> Iterator[Path]:
     """Files of the classes that verl's list of tools or of agent loops names, where this machine sees them."""
     if file.suffix not in (".yaml", ".yml"):
         return
-    try:
-        found = OmegaConf.load(file)
-    except (OSError, ValueError, yaml.YAMLError):
-        return
-    for entry in found.get("tools", []) if isinstance(found, DictConfig) else found:
-        name = str(entry.get("class_name") or entry.get("_target_"))
+    for name in re.findall(r"\b(?:class_name|_target_):\s*[\"']?([\w.]+)", file.read_text()):
         module = _file_of(_PACKAGE + name.rpartition(".")[0])
         if module is not None:
             yield module

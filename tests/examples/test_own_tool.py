@@ -73,18 +73,22 @@ class Server:
 
 
 def run(loop, config, tokenizer, server, prompt, **settings):
-    """One response of an agent loop."""
-    loop = loop(
-        trainer_config=DictConfigWrap(config),
-        server_manager=server,
-        tokenizer=tokenizer,
-        processor=None,
-        dataset_cls=RLHFDataset,
-        data_config=DictConfigWrap(config.data),
-        hf_model_type="qwen2",
-        **settings,
-    )
-    return asyncio.run(loop.run(PARAMETERS, raw_prompt=[{"role": "user", "content": prompt}]))
+    """One response of an agent loop, made as verl's worker makes it."""
+
+    async def respond():
+        made = loop(
+            trainer_config=DictConfigWrap(config),
+            server_manager=server,
+            tokenizer=tokenizer,
+            processor=None,
+            dataset_cls=RLHFDataset,
+            data_config=DictConfigWrap(config.data),
+            hf_model_type="qwen2",
+            **settings,
+        )
+        return await made.run(PARAMETERS, raw_prompt=[{"role": "user", "content": prompt}])
+
+    return asyncio.run(respond())
 
 
 def tag(config, tokenizer, output):
