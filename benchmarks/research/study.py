@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -93,13 +93,39 @@ def rise(first: float, last: float) -> Arm:
 
 
 GRPO = Arm("grpo")
-SLOW = Arm("grpo at 1e-4", learning_rate=1e-4)
 DAPO = Arm("dapo", drop=(Outcome.ALL_CORRECT, Outcome.ALL_WRONG))
 AIMS = [Arm(f"oracle T for {aim}", oracle_accuracy=aim) for aim in (0.5, 0.7)]
-# Where heat breaks answers, and where it only makes them less certain.
-BROKEN_BY_HEAT = [*(constant(value) for value in (1.1, 1.2, 1.3)), rise(1.0, 1.4), rise(1.1, 1.6)]
-NOT_BROKEN = [*(constant(value) for value in (1.2, 1.4, 1.6)), rise(1.2, 1.8), rise(1.4, 2.0)]
-TAIL_CUT = [constant(value, min_p=share) for value, share in ((1.0, 0.02), (1.2, 0.02), (1.4, 0.05), (1.6, 0.1))]
+# Where heat breaks answers, and where no training makes that better.
+LEARNABLE = [*(constant(value) for value in (1.1, 1.2, 1.3)), rise(1.0, 1.4), rise(1.1, 1.6)]
+NOT_LEARNABLE = [*(constant(value) for value in (1.1, 1.2)), rise(1.0, 1.3)]
+# Hotter, because the tail cannot be met.
+TAIL_CUT = [constant(value, min_p=share) for value, share in ((1.2, 0.02), (1.4, 0.02), (1.6, 0.05))]
+
+
+def oracles(heat: Arm) -> list[Arm]:
+    """The upper bounds: of temperature; of selection and of group sizes at the best constant; of all three."""
+    return [
+        AIMS[0],
+        replace(heat, name="oracle selection", oracle_selection=True),
+        replace(heat, name="oracle sizes", oracle_sizes=True),
+        Arm("oracle of all three", oracle_accuracy=0.5, oracle_selection=True, oracle_sizes=True),
+    ]
+
+
+def linear(dt: float, t_max: float) -> Arm:
+    """The temperatures of ERPO, without RA and without dropped groups."""
+    return Arm(
+        f"linear {dt} to {t_max}", schedule={"name": "linear", "linear": {"t_base": 1, "dt": dt, "t_max": t_max}}
+    )
+
+
+# Chosen on "tuning": the best constant and the best rise of each regime, over the run.
+BEST = {
+    "tail": (constant(1.3), rise(1.1, 1.6)),
+    "solved": (constant(1.2), rise(1.1, 1.6)),
+    "visits": (constant(1.3), rise(1.0, 1.4)),
+    "unlearnable": (constant(1.2), rise(1.0, 1.3)),
+}
 
 
 @dataclass(frozen=True)
@@ -121,12 +147,27 @@ def _cases(regimes: Iterable[str], arms: Sequence[Arm], seeds: Iterable[int]) ->
 
 
 STUDIES: dict[str, list[Case]] = {
-    # One seed on each of three base models.
+    # A seed on each of two or three base models.
     "tuning": [
-        *_cases(("tail", "solved", "visits"), [*BROKEN_BY_HEAT, *AIMS], TUNING_SEEDS[:3]),
-        *_cases(["unlearnable"], [*NOT_BROKEN, *AIMS], TUNING_SEEDS[:3]),
-        *_cases(["tail"], [GRPO, SLOW, *TAIL_CUT], TUNING_SEEDS[:3]),
+        *_cases(["tail"], [*LEARNABLE, *AIMS], TUNING_SEEDS[:3]),
+        *_cases(["solved", "visits"], [*LEARNABLE, *AIMS], TUNING_SEEDS[:2]),
+        *_cases(["unlearnable"], [*NOT_LEARNABLE, AIMS[0]], TUNING_SEEDS[:3]),
+        *_cases(["tail"], [GRPO, *TAIL_CUT], TUNING_SEEDS[:3]),
     ],
+    # All arms of a seed before the next seed, so that a study that is cut off is paired.
+    "headroom": [
+        case
+        for seed in FINAL_SEEDS
+        for regime, (heat, rising) in BEST.items()
+        for case in _cases([regime], [GRPO, heat, rising, *oracles(heat)], [seed])
+    ],
+    "rules": [
+        case
+        for seed in FINAL_SEEDS
+        for regime in ("tail", "solved", "visits")
+        for case in _cases([regime], [DAPO, linear(0.05, 1.2), linear(0.1, 1.3), linear(0.2, 1.5)], [seed])
+    ]
+    + _cases(["tail"], TAIL_CUT[2:], FINAL_SEEDS),
 }
 
 _prompts = cache(bases.pools)
