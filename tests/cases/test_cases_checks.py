@@ -123,7 +123,7 @@ REFUSED = [
         "calculate_log_probs=false switches off",
         id="base-temperature-without-log-probs",
     ),
-    pytest.param("erpo", ["distillation.enabled=true"], "teacher is scored at T=1", id="teacher-at-one"),
+    pytest.param("erpo", ["distillation.enabled=true"], "scores the teacher at T=1", id="teacher-at-one"),
     pytest.param(
         "grpo", ["custom_reward_function.path=/r.py"], r"set reward\.custom_reward_function\.path", id="old-reward-path"
     ),

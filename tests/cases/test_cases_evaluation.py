@@ -361,7 +361,7 @@ def test_a_changed_scorer_judges_anew_and_samples_nothing(evaluate, capsys, chan
     again, sampled = evaluate(**{**body, **change})
     assert sampled == 0 and again["correct"].mean() == mean
     assert again["response"].tolist() == first["response"].tolist()
-    assert ("judged anew" in capsys.readouterr().out) == (mean > 0)
+    assert ("judged again" in capsys.readouterr().out) == (mean > 0)
 
 
 def test_skipped_prompts_and_unjudged_responses_are_counted(evaluate, capsys):
@@ -501,7 +501,7 @@ def test_two_files_of_one_name_are_two_sets(tmp_path):
     [
         pytest.param(lambda path: path.with_suffix(".parquet").write_bytes(b""), "cannot be read", id="empty"),
         pytest.param(lambda path: path.with_suffix(".parquet").write_bytes(b"\xff\xfe"), "cannot be read", id="bytes"),
-        pytest.param(lambda path: path.with_suffix(".parquet").mkdir(), "is no Parquet file", id="a-folder"),
+        pytest.param(lambda path: path.with_suffix(".parquet").mkdir(), "is not a Parquet file", id="a-folder"),
         pytest.param(lambda path: None, "does not exist", id="nothing"),
     ],
 )

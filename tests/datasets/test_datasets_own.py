@@ -241,7 +241,7 @@ def test_without_a_connection_the_way_out_is_named(tmp_path):
     [
         ([{"p": "a", "gold": "1"}], "has no column 'q', only p, gold; name one of them with --problem"),
         ([{"q": "a", "golds": "1"}], "has no column 'gold', only q, golds; did you mean 'golds'?"),
-        ([*ROWS[:2], {"q": "c", "gold": " "}], "row 3 of .* has an empty answer .column 'gold'.; mend or remove it"),
+        ([*ROWS[:2], {"q": "c", "gold": " "}], "row 3 of .* has an empty answer .column 'gold'.; fix or remove it"),
         ([{"q": "a", "gold": []}], "row 1 of .* has an empty answer"),
         ([{"q": "a", "gold": ["1", ""]}], "row 1 of .* has an empty answer in its list"),
         ([*ROWS[:1], {"q": "b"}], "row 2 of .* has an empty answer"),
@@ -256,7 +256,7 @@ def test_without_a_connection_the_way_out_is_named(tmp_path):
         ([{"q": "a", "gold": float("inf")}], "has the answer inf"),
         (
             [*ROWS[:2], {**ROWS[0], "gold": "3"}],
-            "rows 1 and 3 of .* give one problem the answers '2' and '3'; mend or remove one of them",
+            "rows 1 and 3 of .* give one problem the answers '2' and '3'; fix or remove one of them",
         ),
         ([{"q": "a", "gold": ["1", "2"]}, {"q": "a", "gold": "1"}], "the answers '1' or '2' and '1'"),
         ([], "holds no rows"),
@@ -275,7 +275,7 @@ NESTED = {"q": {"text": "a", "parts": ["b"]}, "gold": "1"}
 @pytest.mark.parametrize(
     ("row", "column", "message"),
     [
-        (NESTED, "q.txt", "row 1 of .* has no 'txt' in 'q', only text, parts; change --problem or mend the row"),
+        (NESTED, "q.txt", "row 1 of .* has no 'txt' in 'q', only text, parts; change --problem or fix the row"),
         (NESTED, "q.parts.1", "row 1 of .* has a list of 1 in 'q.parts', which has no place '1'"),
         (NESTED, "q.parts.first", "which has no place 'first'"),
         (NESTED, "q.text.deep", "has a value of type str in 'q.text', inside of which is no 'deep'"),

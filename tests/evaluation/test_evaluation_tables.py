@@ -109,7 +109,9 @@ def test_the_same_set_with_another_n_is_another_column(tmp_path):
     [
         pytest.param({}, None, id="alike"),
         pytest.param({"prompts": "g"}, "test: not the same prompts in all rows.", id="two-files-called-test"),
-        pytest.param({"top_p": 1.0}, "test: not sampled alike in all rows (T = 1, top_p 0.9", id="another-top-p"),
+        pytest.param(
+            {"top_p": 1.0}, "test: sampled differently in different rows (T = 1, top_p 0.9", id="another-top-p"
+        ),
     ],
 )
 def test_numbers_that_cannot_be_compared_are_named(tmp_path, other, words):
