@@ -204,7 +204,7 @@ def test_a_checkpoint_of_another_schedule_is_refused(build, tmp_path):
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        pytest.param("class S: pass", "no subclass of verl's ReplayBuffer", id="sampler-of-its-own-kind"),
+        pytest.param("class S: pass", "not a subclass of verl's ReplayBuffer", id="sampler-of-its-own-kind"),
         pytest.param(
             "class S(ReplayBuffer):\n  def sample(self): return None",
             r"call super\(\).sample\(\)",

@@ -313,7 +313,7 @@ def tokenizer_folder(tmp_path_factory):
     [
         pytest.param("models/Qwen/Qwen2.5-7B", Level.ERROR, "is not a folder on this machine", id="relative"),
         pytest.param("/models/Qwen2.5-7B", Level.ERROR, "is not a folder on this machine", id="absolute"),
-        pytest.param("~/models/deepseek-llm-7b-chat", Level.ERROR, "is no folder", id="verls-default"),
+        pytest.param("~/models/deepseek-llm-7b-chat", Level.ERROR, "is not a folder", id="verls-default"),
         pytest.param(str(ROOT), Level.ERROR, "has no config.json", id="folder-of-something-else"),
         pytest.param("hdfs://models/x", Level.SKIPPED, "not looked at", id="remote"),
         pytest.param("Qwen/Qwen2.5-0.5B", Level.ERROR, "cannot be reached", id="no-network"),
@@ -356,7 +356,7 @@ def test_data(build, tmp_path):
     pd.DataFrame([{**row, "data_source": "unheard-of"}]).to_parquet(tmp_path / "bad.parquet")
     files = [f"data.train_files={tmp_path}/good.parquet", f"data.val_files={tmp_path}/bad.parquet"]
     train, val = data_findings(build("qwen2_5_7b", *files))
-    assert (train.level, "1 gold answers rewarded" in train.found) == (Level.OK, True)
+    assert (train.level, "1 gold answers are rewarded" in train.found) == (Level.OK, True)
     assert (val.level, "no scorer" in val.found) == (Level.ERROR, True)
 
 

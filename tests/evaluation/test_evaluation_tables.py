@@ -135,7 +135,7 @@ def test_an_evaluation_of_a_base_model_is_a_row(tmp_path):
     [
         (None, "was not evaluated"),
         ("{", "cannot be read"),
-        ("{}", "is no summary"),
+        ("{}", "is not a summary"),
         ('{"model": "m", "run": null, "sets": ["a"]}', "not written by this version"),
         ('{"model": "m", "run": null, "settings": {}, "sets": {"a": {"n": 4}}}', "not written by this version"),
     ],

@@ -160,7 +160,7 @@ BAD_SETTINGS = [
     (
         "ra",
         ["algorithm.adv_estimator=reinforce_plus_plus"],
-        "which has no baseline of the group, .*; set one of grpo",
+        "which has no group baseline, .*; set one of grpo",
     ),
     ("erpo", ["algorithm.adv_estimator=reinforce_plus_plus_baseline"], "which normalizes advantages over the whole"),
     ("ra", ["algorithm.adv_estimator=gae", "critic.enable=true"], "whose baseline is a critic's and not the group's"),
