@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 def shown(command: str) -> str:
     arguments = [sys.executable, "-m", f"recipe.erpo.{command}", "--help"]
-    result = subprocess.run(arguments, capture_output=True, text=True, timeout=180, check=True)
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=True)
     return result.stdout
 
 

@@ -23,10 +23,11 @@ Train on several nodes through Ray.
   --help       this text
   SETTING      any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
-PYTHON names the interpreter (default: python); every node needs the same environment. Data, model and run folder must be
-on storage that all nodes see under the same path: start the script in the same folder on every node. Set environment
-variables (HF_HOME, NCCL_*) on every node before. Ray's nodes need the same token in ~/.ray/auth_token; "ray
-get-auth-token --generate" makes it, and RAY_AUTH_MODE=disabled switches the check off. The workers end with the head.
+PYTHON names the interpreter (default: python); every node needs the same environment. Data, model and run folder must
+be on storage that all nodes see under the same path: start the script in the same folder on every node. Set
+environment variables (HF_HOME, NCCL_*) on every node before. Ray's nodes need the same token in ~/.ray/auth_token;
+"ray get-auth-token --generate" makes it, and RAY_AUTH_MODE=disabled switches the check off. The workers end with the
+head.
 EOF
 }
 
