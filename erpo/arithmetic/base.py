@@ -89,7 +89,7 @@ def describe_difference(folder: Path) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="base", description="Warm the base model up anew (three minutes), and say how it differs."
+        prog="base", description="Warm the base model up again (three minutes), and say how it differs."
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write, which must be empty or new")
     parser.add_argument("--seed", type=int, default=WarmupConfig.seed, help="default: %(default)s, the package's")

@@ -40,20 +40,20 @@ class ColumnPath:
                 if name not in cell:
                     raise ValueError(
                         f"has no {name!r} in {where!r}, only {', '.join(map(str, cell)) or 'nothing'}; change "
-                        f"{self.option} or mend the row"
+                        f"{self.option} or fix the row"
                     )
                 cell = cell[name]
             elif isinstance(cell, list):
                 if not name.isdecimal() or int(name) >= len(cell):
                     raise ValueError(
                         f"has a list of {len(cell)} in {where!r}, which has no place {name!r} (they count from 0); "
-                        f"change {self.option} or mend the row"
+                        f"change {self.option} or fix the row"
                     )
                 cell = cell[int(name)]
             else:
                 raise ValueError(
-                    f"has a value of type {type(cell).__name__} in {where!r}, inside of which is no {name!r}; change "
-                    f"{self.option} or mend the row"
+                    f"has a value of type {type(cell).__name__} in {where!r}, which has no {name!r} inside; change "
+                    f"{self.option} or fix the row"
                 )
         return cell
 

@@ -118,7 +118,7 @@ def _sections(runs: Sequence[Run]) -> list[Section]:
         Section(
             "temperatures",
             "Sampling temperatures",
-            f"The darker a field, the more of the groups of {points} were sampled at that temperature.",
+            f"The darker a cell, the more of the groups of {points} were sampled at that temperature.",
             each(lambda run: temperatures(run, steps, edges)),
         ),
         Section(

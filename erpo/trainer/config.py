@@ -76,8 +76,7 @@ class GroupsConfig:
         drop: Kinds of groups that are dropped and refilled: ``all_correct``, ``all_wrong``, both or none.
         refill_factor: Groups that are generated for each missing one (``trainer_mode=sync``): 1 wastes none; verl's 2
             needs fewer rounds and throws the surplus away.
-        refill_limit: Once a step has dropped so many batches' worth of groups, it drops no more and trains on what it
-            gets.
+        refill_limit: Number of batches of dropped groups after which a step drops no more and trains on what it gets.
         max_unscored: Largest share of a step's groups that may hold a response without a score; above it the run ends.
     """
 
@@ -146,7 +145,7 @@ class SamplesConfig:
 
     Attributes:
         every: Steps between two samples; 0 is off.
-        groups: Groups in a sample, the hottest first.
+        groups: Groups in a sample, those with the highest temperatures first.
     """
 
     every: int = 4
@@ -163,7 +162,7 @@ class TripwireConfig:
 
     Attributes:
         enable: Whether the rollout is watched.
-        steps: Steps with raised prompts that are looked at together.
+        steps: Steps with raised prompts over which the share is fitted.
         limit: Share of the raise that may be missing in the rollout's log-probs: 0 is sampling at each prompt's
             temperature, 1 at ``rollout.temperature``.
     """
@@ -186,10 +185,10 @@ class StateConfig:
 
     Attributes:
         require: Whether a checkpoint without tracker state (one of plain verl, say) is refused.
-        accept_changed_data: Whether state of another data set is accepted; histories of prompts in both are kept, the
-            new data are read from their beginning.
-        accept_changed: Settings that may differ from those of the run or checkpoint that is continued, where they make
-            the experiment: names, prefixes of names ("erpo.schedule") or patterns ("erpo.*").
+        accept_changed_data: Whether state of another data set is accepted. Histories of prompts that are in both are
+            kept, and the new data are read from their beginning.
+        accept_changed: Settings that affect the results and may still differ from those of the run or checkpoint that
+            is continued: names, prefixes of names ("erpo.schedule") or patterns ("erpo.*").
     """
 
     require: bool = True
@@ -210,8 +209,8 @@ class WatchdogConfig:
     """When a run that waits for responses ends.
 
     Attributes:
-        seconds: So long the trainer waits without any response that finishes, in seconds; a process that died ends the
-            wait at once. It must be longer than the longest response, of all its turns. None or 0: no watchdog.
+        seconds: Seconds that the trainer waits for any response to finish before the run ends; a process that died ends
+            the wait at once. Set it above the time of the longest response with all its turns. None or 0: no watchdog.
     """
 
     seconds: float | None = 3600.0
@@ -239,9 +238,9 @@ class ErpoConfig:
         state: What a resumed run accepts.
         samples: Which responses are kept to be read.
         watchdog: When a run that waits for responses ends.
-        token_budget: Response tokens to generate, dropped groups included; the run ends with the step that comes
-            nearest, or earlier by verl's own settings. None: by those alone.
-        poll_interval: Seconds between two looks for finished groups; None keeps verl's 2 s.
+        token_budget: Response tokens to generate, dropped groups included. The run ends with the step that comes
+            nearest, or earlier if verl's own settings say so. None: only verl's settings end it.
+        poll_interval: Seconds between two polls for finished groups; None keeps verl's 2 s.
     """
 
     method: str = "erpo"

@@ -161,7 +161,9 @@ class _StopsOnSigterm:
             os.kill(os.getpid(), number)
             return
         stop.request(self._folder)
-        print("SIGTERM: the run saves and ends with the present step; a second one ends it at once.", file=sys.stderr)
+        print(
+            "SIGTERM: the run saves and ends after the current step; a second SIGTERM ends it at once.", file=sys.stderr
+        )
 
 
 def _write_report(run_folder: Path) -> None:
@@ -219,7 +221,7 @@ def main(config: DictConfig) -> None:
     except RayActorError as error:
         sys.exit(f"error: {death_message(error)}")
     if stopped is not None:
-        print(f"stopped by SIGTERM after step {stopped}, which is saved; the same command goes on from there")
+        print(f"stopped by SIGTERM after step {stopped}, which is saved; the same command continues from there")
         sys.exit(EXIT_STOPPED)
 
 

@@ -64,7 +64,7 @@ def main(config: DictConfig) -> None:
     except EvaluationError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+        sys.exit("interrupted; the same command continues from here")
 
 
 if __name__ == "__main__":

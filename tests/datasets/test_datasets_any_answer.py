@@ -80,7 +80,7 @@ def test_what_no_list_can_be_asked_of():
     with pytest.raises(NotImplementedError):
         compute_score("nothing", "Answer: 1", ["1"])
     for data_source, ground_truth in (("math_dapo", {"target": ["Paris"]}), ("searchR1_nq", {"target": ["Paris"]})):
-        with pytest.raises(ValueError, match="is no answer or list of answers"):
+        with pytest.raises(ValueError, match="is neither an answer nor a list of answers"):
             compute_score(data_source, "Answer: target", ground_truth)
     assert takes_lists("math_dapo") and takes_lists("a set of mine")
     assert not takes_lists("codecontests") and not takes_lists("searchR1_nq")

@@ -155,8 +155,8 @@ def test_a_hub_id_is_left_to_transformers(tmp_path, monkeypatch):
 def test_what_is_no_model_is_refused(run, tmp_path):
     (tmp_path / "file").write_text("")
     for name, words in (
-        (tmp_path / "nothing", "is no folder"),
-        (tmp_path / "file", "is no folder"),
+        (tmp_path / "nothing", "is not a folder"),
+        (tmp_path / "file", "is not a folder"),
         (tmp_path, "neither a Hugging Face model"),
         (run / "global_step_10", "holds no FSDP checkpoint"),
         (run / "global_step_20" / "actor" / "huggingface", "no weights"),

@@ -50,7 +50,7 @@ def load_own(path: str, name: str, settings: Mapping[str, Any]) -> Schedule:
     # Whatever the user's code raises.
     except Exception as error:
         raise TrackerError(
-            f"{name} of {path} cannot be used with {dict(settings)} ({_one_line(error)}); mend it or its settings"
+            f"{name} of {path} cannot be used with {dict(settings)} ({_one_line(error)}); fix it or its settings"
         ) from error
     return schedule
 
@@ -66,7 +66,7 @@ def _load(path: str) -> ModuleType:
             f"erpo_own_schedule_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file
         )
         if spec is None or spec.loader is None:
-            raise TrackerError(f"{path} is no Python file; name one that ends in .py")
+            raise TrackerError(f"{path} is not a Python file; name one that ends in .py")
         module = importlib.util.module_from_spec(spec)
         # Dataclasses look their module up there.
         sys.modules[spec.name] = module
@@ -75,7 +75,7 @@ def _load(path: str) -> ModuleType:
     except TrackerError:
         raise
     except Exception as error:
-        raise TrackerError(f"{path} cannot be loaded ({_one_line(error)}); mend it") from error
+        raise TrackerError(f"{path} cannot be loaded ({_one_line(error)}); fix it") from error
 
 
 def _is_schedule_of(value: object, module: ModuleType) -> bool:

@@ -23,11 +23,11 @@ Train on several nodes through Ray.
   --help       this text
   SETTING      any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
-PYTHON names the interpreter (default: python); every node needs the same environment. Data, model and run folder lie on
-storage that all nodes see, under the same path: start the script in the same folder everywhere. What the processes
-are to find in their environment (HF_HOME, NCCL_*) is set on every node before. Ray's nodes know each other by the
-token in ~/.ray/auth_token, the same file on all of them: where there is none, "ray get-auth-token --generate" makes it;
-RAY_AUTH_MODE=disabled does without. When the head ends, the workers do.
+PYTHON names the interpreter (default: python); every node needs the same environment. Data, model and run folder must
+be on storage that all nodes see under the same path: start the script in the same folder on every node. Set
+environment variables (HF_HOME, NCCL_*) on every node before. Ray's nodes need the same token in ~/.ray/auth_token;
+"ray get-auth-token --generate" makes it, and RAY_AUTH_MODE=disabled switches the check off. The workers end with the
+head.
 EOF
 }
 

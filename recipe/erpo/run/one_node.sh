@@ -15,8 +15,8 @@ Train on one node.
   --help      this text
   SETTING     any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
-PYTHON names the interpreter (default: python). Relative paths, such as data/ and runs/, start in the present folder.
-The same command continues a run that was cut off.
+PYTHON names the interpreter (default: python). Relative paths, such as data/ and runs/, start in the current folder.
+The same command continues a run that was interrupted.
 EOF
 }
 

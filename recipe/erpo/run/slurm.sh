@@ -28,11 +28,11 @@ Train under Slurm, on one node or several.
   SETTING        any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
 PYTHON names the interpreter (default: python), PORT the port of Ray's head (default: 6379). Data, model and run folder
-lie on storage that all nodes see. Ray's nodes know each other by the token in ~/.ray/auth_token on a home that they
-share: where there is none, "ray get-auth-token --generate" makes it; RAY_AUTH_MODE=disabled does without.
-CONTAINER names an image, in which everything then runs (pyxis; the present folder is mounted, and CONTAINER_MOUNTS).
-Five minutes before its end, or when it is preempted with a grace time, the job saves at the end of its step and puts
-itself into the queue again; a job that Slurm starts again continues its run, as the same command does.
+must be on storage that all nodes see. Ray's nodes need the same token in ~/.ray/auth_token, so they must share the home
+folder; "ray get-auth-token --generate" makes the token, and RAY_AUTH_MODE=disabled switches the check off.
+CONTAINER names an image in which everything runs (pyxis); the current folder and CONTAINER_MOUNTS are mounted.
+Five minutes before its end, or when it is preempted with a grace time, the job saves at the end of its step and queues
+itself again. A job that Slurm starts again continues its run.
 EOF
 }
 
