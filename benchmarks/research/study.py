@@ -57,15 +57,19 @@ class Regime:
         right = exact(model, prompts).right[:, 0]
         easy = round(self.solved * self.pool)
         of_easy = np.flatnonzero(right**self.config.n >= _SOLVED)[:easy]
-        of_hard = np.flatnonzero((right >= _HARD[0]) & (right <= _HARD[1]))[: self.pool - easy]
+        hard = self.pool - easy
+        possible = np.flatnonzero((right >= _LEAST) & (right**self.config.n < _SOLVED))
+        # A strong model has few hard prompts: then the least probable ones, whatever their accuracy.
+        limit = max(_HARD, *np.sort(right[possible])[:hard], _LEAST)
+        of_hard = possible[right[possible] <= limit][:hard]
         if len(of_easy) + len(of_hard) < self.pool:
             raise ValueError(f"only {len(of_easy)} solved and {len(of_hard)} hard prompts in {len(prompts)}")
         return [prompts[row] for row in (*of_easy, *of_hard)]
 
 
-# Least chance of an all-correct group of a solved prompt; accuracies of a hard one.
+# Least chance of an all-correct group of a solved prompt; least accuracy of a hard one, and highest where there are enough.
 _SOLVED = 0.6
-_HARD = (0.02, 0.5)
+_LEAST, _HARD = 0.02, 0.5
 REGIMES = {
     regime.name: regime
     for regime in [
@@ -204,9 +208,14 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_case, case, options.bases) for case in cases]
-        for future in tqdm(as_completed(futures), total=len(futures), desc=options.study, unit="run"):
-            table = pd.DataFrame(future.result()).round(5)
-            table.to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc=options.study, unit="run"):
+                table = pd.DataFrame(future.result()).round(5)
+                table.to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+        except BaseException:
+            # Or the others would run to their end, and be lost.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 if __name__ == "__main__":
