@@ -67,7 +67,7 @@ class Regime:
         return [prompts[row] for row in (*of_easy, *of_hard)]
 
 
-# Least chance of an all-correct group of a solved prompt; least accuracy of a hard one, and highest where there are enough.
+# Least chance of an all-correct group of a solved prompt; accuracies of a hard one, if there are enough.
 _SOLVED = 0.6
 _LEAST, _HARD = 0.02, 0.5
 REGIMES = {
