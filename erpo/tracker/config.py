@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from erpo.tracker.errors import TrackerError
-from erpo.tracker.schedules import SCHEDULES, make_schedule
+from erpo.tracker.schedules import SCHEDULES, Schedule
 from erpo.tracker.schedules.band import BandConfig
 from erpo.tracker.schedules.constant import ConstantConfig
 from erpo.tracker.schedules.linear import LinearConfig
+from erpo.tracker.schedules.own import load_own
 from erpo.tracker.schedules.predictive import PredictiveConfig
 from erpo.tracker.schedules.rising import RisingConfig
 
@@ -95,6 +96,19 @@ class TrackerConfig:
         if config.path is not None:
             make_schedule(config)
         return config
+
+
+def make_schedule(config: TrackerConfig) -> Schedule | None:
+    """Make the schedule that `config.name` chooses; None for "none".
+
+    Raises:
+        TrackerError: It is one of the user's own, and cannot be loaded.
+    """
+    if not config.attaches_temperatures:
+        return None
+    if config.path is not None:
+        return load_own(config.path, config.name, config.own)
+    return SCHEDULES[config.name](getattr(config, config.name))
 
 
 def _known(section: str, config_class: type, settings: object) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erpo.tracker.config import TrackerConfig
+from erpo.tracker.config import TrackerConfig, make_schedule
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import PromptHistory
 from erpo.tracker.keys import KeyArray, keys_hex
 from erpo.tracker.outcome import GroupOutcomes, Outcome
-from erpo.tracker.schedules import Schedule, make_schedule
-from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, on_grid
+from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, Schedule, on_grid
 from erpo.tracker.schedules.own import check_temperatures
 
 if TYPE_CHECKING:
