@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from erpo.arithmetic.reward import compute_score
-from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import MAX_RESPONSE_TOKENS, Problem
+from erpo.tasks.arithmetic.reward import compute_score
+from erpo.tasks.arithmetic.sampling import group_accuracies
+from erpo.tasks.arithmetic.task import MAX_RESPONSE_TOKENS, Problem
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, classify, keys_array, prompt_key
 from erpo.trainer.advantage import ra_advantages
 from erpo.trainer.config import RAConfig

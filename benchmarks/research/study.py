@@ -21,9 +21,9 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from benchmarks.research.loop import Arm, LoopConfig, run
-from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.task import OPERATION_COUNTS, RESERVED_VALIDATION_PROMPTS, Pools, make_pools
-from erpo.arithmetic.warmup import WarmupConfig, warm_up
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.task import OPERATION_COUNTS, RESERVED_VALIDATION_PROMPTS, Pools, make_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig, warm_up
 from erpo.tracker import Outcome
 
 BASES = 3

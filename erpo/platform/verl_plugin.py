@@ -140,7 +140,7 @@ class PlatformCPU(PlatformBase):
 
 
 def prepare() -> None:
-    """Make the platform known to verl under the name ``cpu``, let verl's CUDA engine classes serve it, and patch verl."""
+    """Make the platform known to verl as ``cpu``, let verl's CUDA engine classes serve it, and patch verl."""
     from erpo.platform import patches
 
     PlatformRegistry.register(platform="cpu")(PlatformCPU)

@@ -101,15 +101,15 @@ def _prepare_artefacts(config: DictConfig) -> None:
 
     try:
         if "arithmetic" in config:
-            from erpo.arithmetic import prepare as arithmetic
-            from erpo.arithmetic.warmup import WarmupConfig
+            from erpo.tasks.arithmetic import prepare as arithmetic
+            from erpo.tasks.arithmetic.warmup import WarmupConfig
 
             settings = dict(config.arithmetic)
             folder, seed = settings.pop("folder"), settings.pop("base_seed")
             warmup = None if seed is None else WarmupConfig(seed=seed)
             arithmetic.prepare(folder, arithmetic.PrepareConfig(**settings, warmup=warmup))
         if "word_problems" in config:
-            from erpo.smollm2 import prepare as smollm2
+            from erpo.tasks.word_problems import prepare as smollm2
 
             settings = dict(config.word_problems)
             folder = settings.pop("folder")

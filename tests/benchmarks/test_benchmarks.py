@@ -9,8 +9,8 @@ import torch
 from benchmarks.__main__ import TOLERANCE, regressions
 from benchmarks.research.loop import Arm, LoopConfig, Rollout, group_advantages, roll_out, run, token_log_probs
 from benchmarks.tracker import DictTracker
-from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.task import distinct_problems
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.task import distinct_problems
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array
 
 COMMITTED = {"machine": {"cores": 2}, "tracker": {"1e4": {"batch_ms": 0.1, "batch_ratio_to_dict": 0.5}}}

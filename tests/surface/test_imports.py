@@ -31,7 +31,7 @@ ALSO_OF_VERL = {
     "erpo.evaluation.checkpoint": "merges the shards that verl saved",
     "erpo.evaluation.sampler": "makes prompts as the rollout does",
     "erpo.evaluation.scorer": "scores as training does",
-    "erpo.smollm2.reward": "is verl's scorer of GSM8K",
+    "erpo.tasks.word_problems.reward": "is verl's scorer of GSM8K",
     "recipe.erpo.main_erpo": "starts verl's trainer",
 }
 

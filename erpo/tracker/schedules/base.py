@@ -80,7 +80,9 @@ def same_temperature(sampled: NDArray[np.float64], present: NDArray[np.float64])
     return np.abs(on_grid(sampled) - on_grid(present)) <= TEMPERATURE_TOLERANCE
 
 
-def require_number(setting: str, value: float, wanted: str = "", accepts: Callable[[float], bool] | None = None) -> None:
+def require_number(
+    setting: str, value: float, wanted: str = "", accepts: Callable[[float], bool] | None = None
+) -> None:
     """Raise unless a setting is a finite number, and one that `accepts` accepts; `wanted` says which these are."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TrackerError(f"{setting} must be a number, not {value!r} of type {type(value).__name__}")
