@@ -84,8 +84,6 @@ def require_number(
     setting: str, value: float, wanted: str = "", accepts: Callable[[float], bool] | None = None
 ) -> None:
     """Raise unless a setting is a finite number, and one that `accepts` accepts; `wanted` says which these are."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TrackerError(f"{setting} must be a number, not {value!r} of type {type(value).__name__}")
     if not math.isfinite(value):
         raise TrackerError(f"{setting} must be finite, not {value}")
     if accepts is not None and not accepts(value):
