@@ -41,25 +41,38 @@ def train(config: DictConfig) -> int | None:
         from erpo.platform.cpu import activate
 
         activate()
-    import ray
-    from verl.trainer.main_ppo import run_ppo
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
-    from erpo.environment.attention import choose_attention
-    from erpo.environment.examination import start_problem
-    from erpo.runs import stop
     from erpo.runs.lock import locked
     from erpo.runs.summary import print_summary
-    from erpo.trainer.checks import check_data_files, check_settings
-    from erpo.trainer.config import ConfigError
-    from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folders, validates_only
-    from erpo.trainer.identity import check_identity
-    from erpo.trainer.runner import ErpoTaskRunner
+    from erpo.trainer.folders import log_folder, prepare_folders, validates_only
 
     auto_set_device(config)
     run_folder = prepare_folders(config)
+    _check(config, run_folder)
+    logs = log_folder(config)
+    # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
+    tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
+    with locked(logs), _terminal(config, logs):
+        stopped = _run(config, logs)
+    if stopped is not None:
+        return stopped
+    print_summary(logs)
+    if not validates_only(config):
+        _write_report(logs)
+    return None
+
+
+def _check(config: DictConfig, run_folder: Path) -> None:
+    """Stop before anything starts what could not be trained; make what the experiment makes itself on the way."""
+    from erpo.environment.attention import choose_attention
+    from erpo.environment.examination import start_problem
+    from erpo.trainer.checks import check_data_files, check_settings
+    from erpo.trainer.config import ConfigError
+    from erpo.trainer.folders import checkpoint_to_resume, validates_only
+    from erpo.trainer.identity import check_identity
+
     check_settings(config)
     problem = start_problem(config)
     if problem is not None:
@@ -71,28 +84,30 @@ def train(config: DictConfig) -> int | None:
         print(chosen)
     if not validates_only(config):
         check_identity(config, run_folder, checkpoint_to_resume(config))
-    logs = log_folder(config)
-    # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
-    tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
-    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
-    with locked(logs), _terminal(config, logs):
-        stop.forget(logs)
-        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-        runner = _StopsOnSigterm(ray.remote(num_cpus=1)(ErpoTaskRunner), logs)
-        try:
-            run_ppo(config, task_runner_class=runner)
-        finally:
-            runner.restore()
-            # The next job of a sweep starts in this process, and must find the devices free.
-            ray.shutdown()
-        stopped = stop.stopped_at(logs)
-        stop.forget(logs)
-    if stopped is not None:
-        return stopped
-    print_summary(logs)
-    if not validates_only(config):
-        _write_report(logs)
-    return None
+
+
+def _run(config: DictConfig, logs: Path) -> int | None:
+    """Train with verl's entry point; returns the step after which the run stopped because it was asked to."""
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from erpo.runs import stop
+    from erpo.trainer.runner import ErpoTaskRunner
+
+    stop.forget(logs)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    runner = _StopsOnSigterm(ray.remote(num_cpus=1)(ErpoTaskRunner), logs)
+    try:
+        run_ppo(config, task_runner_class=runner)
+    finally:
+        runner.restore()
+        # The next job of a sweep starts in this process, and must find the devices free.
+        ray.shutdown()
+    stopped = stop.stopped_at(logs)
+    stop.forget(logs)
+    return stopped
 
 
 def _prepare_artefacts(config: DictConfig) -> None:
