@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from erpo.tracker.errors import TrackerError
-from erpo.tracker.schedules import SCHEDULES, Schedule
+from erpo.tracker.schedules import SCHEDULES
 from erpo.tracker.schedules.band import BandConfig
+from erpo.tracker.schedules.base import Schedule
 from erpo.tracker.schedules.constant import ConstantConfig
 from erpo.tracker.schedules.linear import LinearConfig
 from erpo.tracker.schedules.own import load_own

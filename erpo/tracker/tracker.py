@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 
-# Metrics go through the prompts in pieces: arrays above 128 KiB cost a system call and page faults each.
-_PIECE = 1 << 13
-
 
 @dataclass(frozen=True, eq=False)
 class Observation:
@@ -225,19 +222,16 @@ class PromptTracker:
         return PromptHistory(() if self._schedule is None else self._schedule.columns)
 
     def _temperature_metrics(self, schedule: Schedule) -> dict[str, float]:
-        total, highest, raised, at_cap, prompts = 0.0, 0.0, 0, 0, len(self)
-        for start in range(0, prompts, _PIECE):
-            rows = np.arange(start, min(start + _PIECE, prompts))
-            temperatures = schedule.temperatures(self._history, rows)
-            total += float(temperatures.sum())
-            highest = max(highest, float(temperatures.max()))
-            raised += int(np.count_nonzero(temperatures > schedule.t_base + TEMPERATURE_TOLERANCE))
-            at_cap += int(np.count_nonzero(temperatures >= schedule.t_max - TEMPERATURE_TOLERANCE))
+        temperatures = self.temperatures_of_seen()
         return {
-            "erpo/temperature/prompts_mean": total / prompts,
-            "erpo/temperature/prompts_max": highest,
-            "erpo/temperature/prompts_frac_raised": raised / prompts,
-            "erpo/temperature/prompts_frac_at_cap": at_cap / prompts,
+            "erpo/temperature/prompts_mean": float(temperatures.mean()),
+            "erpo/temperature/prompts_max": float(temperatures.max()),
+            "erpo/temperature/prompts_frac_raised": float(
+                (temperatures > schedule.t_base + TEMPERATURE_TOLERANCE).mean()
+            ),
+            "erpo/temperature/prompts_frac_at_cap": float(
+                (temperatures >= schedule.t_max - TEMPERATURE_TOLERANCE).mean()
+            ),
             **{f"erpo/schedule/{name}": value for name, value in schedule.scalars().items()},
         }
 

@@ -20,5 +20,3 @@ SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
     "band": BandSchedule,
     "predictive": PredictiveSchedule,
 }
-
-__all__ = ["SCHEDULES", "Schedule"]
