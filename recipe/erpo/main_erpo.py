@@ -43,7 +43,6 @@ def train(config: DictConfig) -> int | None:
         activate()
     from verl.utils.device import auto_set_device
 
-    from erpo.runs.lock import locked
     from erpo.runs.summary import print_summary
     from erpo.trainer.folders import log_folder, prepare_folders, validates_only
 
@@ -54,8 +53,7 @@ def train(config: DictConfig) -> int | None:
     # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
     tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
-    with locked(logs), _terminal(config, logs):
-        stopped = _run(config, logs)
+    stopped = _run(config, logs)
     if stopped is not None:
         return stopped
     print_summary(logs)
@@ -88,25 +86,28 @@ def _check(config: DictConfig, run_folder: Path) -> None:
 
 def _run(config: DictConfig, logs: Path) -> int | None:
     """Train with verl's entry point; returns the step after which the run stopped because it was asked to."""
+    # Not below: loggers keep the terminal that they find when they are imported.
     import ray
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
     from erpo.runs import stop
+    from erpo.runs.lock import locked
     from erpo.trainer.runner import ErpoTaskRunner
 
-    stop.forget(logs)
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    runner = _StopsOnSigterm(ray.remote(num_cpus=1)(ErpoTaskRunner), logs)
-    try:
-        run_ppo(config, task_runner_class=runner)
-    finally:
-        runner.restore()
-        # The next job of a sweep starts in this process, and must find the devices free.
-        ray.shutdown()
-    stopped = stop.stopped_at(logs)
-    stop.forget(logs)
+    with locked(logs), _terminal(config, logs):
+        stop.forget(logs)
+        validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        runner = _StopsOnSigterm(ray.remote(num_cpus=1)(ErpoTaskRunner), logs)
+        try:
+            run_ppo(config, task_runner_class=runner)
+        finally:
+            runner.restore()
+            # The next job of a sweep starts in this process, and must find the devices free.
+            ray.shutdown()
+        stopped = stop.stopped_at(logs)
+        stop.forget(logs)
     return stopped
 
 
