@@ -280,10 +280,9 @@ class ErpoConfig:
         """
         try:
             checked = typed_settings("erpo", cls, values)
-            for entry in fields(cls):
-                if entry.name in checked and entry.name != "schedule" and is_dataclass(entry.type):
-                    section = typed_settings(f"erpo.{entry.name}", entry.type, checked[entry.name])
-                    checked[entry.name] = entry.type(**section)
+            for name, section in ((entry.name, entry.type) for entry in fields(cls)):
+                if name in checked and name != "schedule" and isinstance(section, type) and is_dataclass(section):
+                    checked[name] = section(**typed_settings(f"erpo.{name}", section, checked[name]))
         except TrackerError as error:
             raise ConfigError(f"{error}.") from error
         try:
