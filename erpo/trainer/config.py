@@ -284,7 +284,8 @@ class ErpoConfig:
                 if name in checked and name != "schedule" and isinstance(section, type) and is_dataclass(section):
                     checked[name] = section(**typed_settings(f"erpo.{name}", section, checked[name]))
         except TrackerError as error:
-            raise ConfigError(f"{error}.") from error
+            # A sentence, or one that ends with a question.
+            raise ConfigError(str(error) if str(error).endswith("?") else f"{error}.") from error
         try:
             checked["schedule"] = TrackerConfig.from_dict(checked.get("schedule", {}))
         except ValueError as error:
