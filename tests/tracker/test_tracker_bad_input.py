@@ -65,7 +65,7 @@ SETTINGS: list[tuple[Any, str]] = [
         "band.floor = 1.1 is above band.t_base = 1.0; lower floor or raise t_base",
     ),
     ({"name": "band", "band": {"floor": 0}}, "band.floor must be above 0, not 0"),
-    ({"name": "predictive", "predictive": {"target": 1}}, "predictive.target must be above 0 and below 1, not 1"),
+    ({"name": "predictive", "predictive": {"target": 1}}, "predictive.target must be between 0 and 1, not 1"),
     ({"name": "predictive", "predictive": {"slope": 0}}, "predictive.slope must be above 0, not 0"),
     (
         {"name": "predictive", "predictive": {"initial_variance": -1}},

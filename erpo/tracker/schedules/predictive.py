@@ -37,7 +37,7 @@ class PredictiveConfig:
 
     def __post_init__(self) -> None:
         require_range("predictive", self.t_base, self.t_max)
-        require_number("predictive.target", self.target, "above 0 and below 1", lambda target: 0 < target < 1)
+        require_number("predictive.target", self.target, "between 0 and 1", lambda target: 0 < target < 1)
         require_positive("predictive.slope", self.slope)
         require_positive("predictive.initial_variance", self.initial_variance)
         for name, value in (("drift", self.drift), ("global_rate", self.global_rate)):
