@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.research.model import Exact, ToyModel, cut_tail, exact, generate
 from benchmarks.research.policies import Arm, Policy
 from benchmarks.research.toy import encode_prompts, score, unbroken_probability
-from erpo.arithmetic.task import Problem
+from erpo.tasks.arithmetic.task import Problem
 from erpo.tracker import Outcome, classify
 from erpo.trainer.advantage import ra_advantages
 from erpo.trainer.config import RAConfig

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.research.model import ToyModel, exact
 from benchmarks.research.toy import unbroken_probability
-from erpo.arithmetic.task import Problem
+from erpo.tasks.arithmetic.task import Problem
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array, prompt_key
 
 if TYPE_CHECKING:

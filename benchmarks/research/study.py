@@ -25,7 +25,7 @@ from benchmarks.research import bases
 from benchmarks.research.loop import LoopConfig, run
 from benchmarks.research.model import ToyModel, exact
 from benchmarks.research.policies import Arm
-from erpo.arithmetic.task import Problem
+from erpo.tasks.arithmetic.task import Problem
 from erpo.tracker import Outcome
 
 FINAL_SEEDS = range(24)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from erpo.artefact import ARTEFACT_SECTIONS
 from erpo.environment.attention import attention_finding
 from erpo.environment.data import data_findings
 from erpo.environment.finding import Finding, Level
@@ -15,6 +14,7 @@ from erpo.environment.machine import Gpu, disk_findings, gpu_findings, gpus, mem
 from erpo.environment.model import model_findings, tokenizer_finding
 from erpo.environment.packages import has_cpu_platform, package_findings
 from erpo.environment.resources import joins, own_resources, resources_findings
+from erpo.tasks.artefact import ARTEFACT_SECTIONS
 
 
 def examine_machine() -> Iterator[Finding]:

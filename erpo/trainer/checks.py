@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from erpo.tracker.schedules import make_schedule
+from erpo.tracker.config import make_schedule
 from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.early import MAX_TEMPERATURE, late_failures, missing_settings
 from erpo.trainer.ignored import ignored_settings

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings under ``erpo:``. These dataclasses are the truth; ``configs/erpo/default.yaml`` mirrors them."""
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from typing import Any
 
-from erpo.tracker import Outcome, TrackerConfig, is_correct
+from erpo.tracker import Outcome, TrackerConfig, TrackerError, is_correct
+from erpo.tracker.settings import typed_settings
 
 DROPPABLE = {"all_correct": Outcome.ALL_CORRECT, "all_wrong": Outcome.ALL_WRONG}
 
@@ -277,20 +277,14 @@ class ErpoConfig:
         Raises:
             ConfigError: A setting is unknown, of the wrong type, or cannot be used.
         """
-        sections = {
-            "accuracy": AccuracyConfig,
-            "groups": GroupsConfig,
-            "ra": RAConfig,
-            "samples": SamplesConfig,
-            "state": StateConfig,
-            "tripwire": TripwireConfig,
-            "watchdog": WatchdogConfig,
-        }
-        checked = _typed(cls, _known(cls, values, "erpo"), "erpo")
-        for name, section in sections.items():
-            if name in checked:
-                where = f"erpo.{name}"
-                checked[name] = section(**_typed(section, _known(section, checked[name], where), where))
+        try:
+            checked = typed_settings("erpo", cls, values)
+            for name, section in ((entry.name, entry.type) for entry in fields(cls)):
+                if name in checked and name != "schedule" and isinstance(section, type) and is_dataclass(section):
+                    checked[name] = section(**typed_settings(f"erpo.{name}", section, checked[name]))
+        except TrackerError as error:
+            # A sentence, or one that ends with a question.
+            raise ConfigError(str(error) if str(error).endswith("?") else f"{error}.") from error
         try:
             checked["schedule"] = TrackerConfig.from_dict(checked.get("schedule", {}))
         except ValueError as error:
@@ -301,40 +295,3 @@ class ErpoConfig:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message + ".")
-
-
-def _known(cls: type, values: Any, where: str) -> dict[str, Any]:
-    """Reject what the dataclass does not know."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} is {values!r}; it must be a mapping of settings.")
-    names = [f.name for f in fields(cls)]
-    for name in values:
-        if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(names)}."
-            raise ConfigError(f"{where}.{name} is not a setting; {hint}")
-    return dict(values)
-
-
-_ACCEPTED: dict[Any, tuple[type, ...]] = {
-    bool: (bool,),
-    int: (int,),
-    int | None: (int, type(None)),
-    float: (int, float),
-    float | None: (int, float, type(None)),
-    str: (str,),
-    str | None: (str, type(None)),
-    tuple[str, ...]: (list, tuple),
-}
-
-
-def _typed(cls: type, values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Reject values of another type than the dataclass's, which would fail later and elsewhere."""
-    for f in fields(cls):
-        if f.name not in values or f.type not in _ACCEPTED:
-            continue
-        value, accepted = values[f.name], _ACCEPTED[f.type]
-        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-            name = getattr(f.type, "__name__", str(f.type))
-            raise ConfigError(f"{where}.{f.name} is {value!r}; it must be of type {name}.")
-    return values

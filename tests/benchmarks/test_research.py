@@ -31,8 +31,8 @@ from benchmarks.research.toy import (
     unbroken_probability,
     warmup_tail_mass,
 )
-from erpo.arithmetic.reward import compute_score
-from erpo.arithmetic.task import ALPHABET, distinct_problems
+from erpo.tasks.arithmetic.reward import compute_score
+from erpo.tasks.arithmetic.task import ALPHABET, distinct_problems
 from erpo.tracker import Outcome
 
 PROBLEMS = distinct_problems(5, 12)

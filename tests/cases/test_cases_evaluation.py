@@ -15,7 +15,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.datasets.errors import DataError
 from erpo.datasets.prepare import prepare
 from erpo.datasets.rewards import Score, check_rewards
@@ -36,6 +35,7 @@ from erpo.evaluation.residual import group_table
 from erpo.evaluation.sampler import Response, Sampler
 from erpo.evaluation.scorer import Scorer
 from erpo.evaluation.summary import write_summary
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 from erpo.tracker import Outcome, is_correct
 from erpo.trainer.config import AccuracyConfig
 from recipe.erpo.main_erpo import CONFIG_FOLDER

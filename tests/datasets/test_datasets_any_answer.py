@@ -15,13 +15,13 @@ from verl import DataProto
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils.reward_score import default_compute_score
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.datasets.any_answer import PATH, compute_score, takes_lists
 from erpo.datasets.errors import DataError
 from erpo.datasets.rewards import SCORERS, check_rewards, load_reward_function, wrong_answer
 from erpo.evaluation.config import EvalConfig, EvaluationError, fill_from_run
 from erpo.evaluation.data import load_problems
 from erpo.evaluation.scorer import Scorer
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.trainer.config import ConfigError
 from erpo.trainer.rows import check_rows
 from recipe.erpo.check_rewards import main

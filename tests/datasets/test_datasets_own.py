@@ -16,11 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.datasets import own, own_source
 from erpo.datasets.layouts import cell_text
 from erpo.datasets.prepare import prompt_id
 from erpo.datasets.rewards import check_rewards
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.trainer.rows import check_rows
 from recipe.erpo.prepare_data import main
 

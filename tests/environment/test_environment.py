@@ -21,7 +21,6 @@ from verl.models.transformers import monkey_patch
 from verl.single_controller.ray.base import ResourcePoolManager
 from verl.utils.model import load_valuehead_model
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.environment import Level
 from erpo.environment.attention import SETTING, attention_finding, choose_attention
 from erpo.environment.data import data_findings
@@ -30,6 +29,7 @@ from erpo.environment.machine import disk_findings, gpus
 from erpo.environment.model import model_finding, tokenizer_finding
 from erpo.environment.packages import TESTED, package_findings
 from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs, own_resources
+from erpo.tasks.arithmetic.model import build_tokenizer
 from recipe.erpo.doctor import main
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.evaluation.checkpoint import find_model, identity, merge
 from erpo.evaluation.config import EvaluationError
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 
 # No Ray in it, but two FSDP2 processes: too long for `make test-fast`.
 slow = pytest.mark.ray
@@ -28,7 +28,7 @@ from torch.distributed.fsdp import fully_shard
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2ForCausalLM
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
-from erpo.arithmetic.model import build_tokenizer
+from erpo.tasks.arithmetic.model import build_tokenizer
 
 
 def save(rank, folder, store, lora):

@@ -17,7 +17,7 @@ from ray.exceptions import RayTaskError
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from erpo.arithmetic.model import build_tokenizer
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.tracker import TrackerConfig, TrackerError
 from erpo.tracker.schedules import SCHEDULES
 from erpo.trainer import checks
