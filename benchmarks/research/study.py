@@ -22,7 +22,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.research import bases
-from benchmarks.research.loop import LoopConfig, run
+from benchmarks.research.groups import LoopConfig
+from benchmarks.research.loop import run
 from benchmarks.research.model import ToyModel, exact
 from benchmarks.research.policies import Arm
 from erpo.tasks.arithmetic.task import Problem
