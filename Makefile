@@ -42,14 +42,14 @@ test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: ## All that and the long ones: a run that is killed at many moments, the GPU packages (an hour more)
+test-all: ## Run the long tests too: a run that is killed at many moments, the GPU packages (an hour more)
 	@$(MAKE) test
 	@$(BIN)/python -m pytest -m long -s
 
-test-fast: $(STAMP) ## The tests that need no Ray and little time (under a minute)
+test-fast: $(STAMP) ## Run the tests that need no Ray and little time (under a minute)
 	@$(BIN)/python -m pytest -m "not ray and not slow" -q --numprocesses 2
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## Run ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -62,14 +62,14 @@ docs: $(STAMP) ## Build the documentation; a broken link or an undocumented name
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 	@echo "build/docs/index.html"
 
-bench: $(STAMP) ## Measure and compare the ratios with the committed ones (about 40 minutes)
+bench: $(STAMP) ## Run the benchmarks and compare their ratios with the committed ones (about 40 minutes)
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
 
-gpu-check: ## Acceptance on one GPU, in the environment of `python` (about 10 minutes)
+gpu-check: ## Check one GPU of 80 GB, in the environment of `python` (planned for 10 minutes)
 	@python -m benchmarks.gpu --out runs/gpu.json
 
-compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (4 hours; goes on where it was)
+compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (4 hours; continues after a stop)
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part constants --seeds 0
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part steps_and_caps --seeds 0

@@ -35,7 +35,7 @@ def measure(
 ) -> dict[str, Any]:
     """Rows by temperature, and the settings that they are of; of one response to each of `count` prompts."""
     from erpo.evaluation.sampler import prepare_process
-    from erpo.smollm2.weights import write_model
+    from erpo.tasks.word_problems.weights import write_model
 
     # Before anything imports torch or vLLM.
     prepare_process()

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from benchmarks.comparison_results import EVALUATIONS_FILE, write_results
-from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import make_pools
 from erpo.runs import read_groups
+from erpo.tasks.arithmetic.sampling import group_accuracies
+from erpo.tasks.arithmetic.task import make_pools
 
 TOKEN_BUDGET = 125_000
 TEST_PROMPTS = 256

@@ -132,7 +132,8 @@ def accuracy_table(checkpoints: pd.DataFrame, budget: int, methods: Sequence[str
 
 
 def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.3f} ± {values.std():.3f}" if len(values) > 1 else f"{values.mean():.3f}"
+    """Mean and standard deviation over the seeds; ± is kept for intervals."""
+    return f"{values.mean():.3f} (sd {values.std():.3f})" if len(values) > 1 else f"{values.mean():.3f}"
 
 
 def signal_table(groups: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

@@ -127,7 +127,7 @@ def _settings(folder: Path, prompts: int, n: int, tokens: int) -> DictConfig:
 
 
 def _write_model(folder: Path) -> None:
-    from erpo.arithmetic.model import build_model, build_tokenizer
+    from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 
     tokenizer = build_tokenizer()
     build_model(tokenizer, seed=0).save_pretrained(folder)
@@ -172,7 +172,7 @@ def _trainer(name: str, config: DictConfig) -> Any:
     from verl.trainer.ppo.v1 import PPOTrainerSync
     from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 
-    from erpo.arithmetic.model import build_tokenizer
+    from erpo.tasks.arithmetic.model import build_tokenizer
     from erpo.tracker import PromptTracker
     from erpo.trainer.trainer import ErpoTrainerSync
 

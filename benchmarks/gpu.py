@@ -222,8 +222,8 @@ def _write_data(folder: Path) -> Path:
 def _model_config(setting: Setting, shape: str) -> Any:
     from transformers import AutoConfig
 
-    from erpo.arithmetic.model import build_model, build_tokenizer
     from erpo.estimate.shapes import SHAPES
+    from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 
     tokenizer = build_tokenizer()
     if setting.toy:
@@ -237,7 +237,7 @@ def _write_model(setting: Setting, shape: str) -> Path:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from erpo.arithmetic.model import build_tokenizer
+    from erpo.tasks.arithmetic.model import build_tokenizer
 
     folder = setting.folder / shape.replace("/", "--")
     if not folder.exists():

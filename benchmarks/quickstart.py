@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from erpo.arithmetic.base import load_base, one_thread
-from erpo.arithmetic.prepare import PrepareConfig, prepare
-from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import RESERVED_TEST_PROMPTS, make_pools
-from erpo.arithmetic.warmup import WarmupConfig
-from erpo.artefact import MODEL_FOLDER
+from erpo.tasks.arithmetic.base import load_base, one_thread
+from erpo.tasks.arithmetic.prepare import PrepareConfig, prepare
+from erpo.tasks.arithmetic.sampling import group_accuracies
+from erpo.tasks.arithmetic.task import RESERVED_TEST_PROMPTS, make_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig
+from erpo.tasks.artefact import MODEL_FOLDER
 
 SAMPLES = 8
 RESULTS_FILE = "quickstart.csv"

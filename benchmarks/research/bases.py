@@ -27,7 +27,7 @@ from benchmarks.research.toy import (
     encode_responses,
     warmup_tail_mass,
 )
-from erpo.arithmetic.task import Pools, Problem, draw_problem, make_pools
+from erpo.tasks.arithmetic.task import Pools, Problem, draw_problem, make_pools
 
 BASES = 6
 TEST = 512

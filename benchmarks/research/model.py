@@ -23,7 +23,7 @@ from benchmarks.research.toy import (
     encode_prompts,
     encode_responses,
 )
-from erpo.arithmetic.task import Problem
+from erpo.tasks.arithmetic.task import Problem
 
 _WIDTH, _HEADS, _INNER, _LAYERS = 128, 4, 384, 2
 _HEAD_WIDTH = _WIDTH // _HEADS

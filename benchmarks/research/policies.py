@@ -9,18 +9,16 @@ upper bound: where it gains nothing, no history of outcomes can.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.research.groups import Group, LoopConfig
 from benchmarks.research.model import ToyModel, exact
 from benchmarks.research.toy import unbroken_probability
-from erpo.arithmetic.task import Problem
+from erpo.tasks.arithmetic.task import Problem
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array, prompt_key
-
-if TYPE_CHECKING:
-    from benchmarks.research.loop import Group, LoopConfig
 
 _GRID = tuple(np.round(np.arange(0.7, 1.81, 0.1), 1).tolist())
 _LEAST_CHANCE = 0.1
@@ -66,7 +64,7 @@ class Policy:
         config: What all arms share.
     """
 
-    def __init__(self, arm: Arm, model: ToyModel, train: Sequence[Problem], config: "LoopConfig") -> None:
+    def __init__(self, arm: Arm, model: ToyModel, train: Sequence[Problem], config: LoopConfig) -> None:
         self._arm, self._model, self._train, self._config = arm, model, train, config
         self._keys = keys_array([prompt_key("arithmetic", problem.prompt) for problem in train])
         self._tracker = PromptTracker(TrackerConfig.from_dict(dict(arm.schedule))) if arm.schedule else None
@@ -116,7 +114,7 @@ class Policy:
         right = self._right(prompts, different)[np.arange(len(prompts)), np.searchsorted(different, temperatures)]
         return spread(np.sqrt(right * (1 - right)), n * len(prompts))
 
-    def observe(self, groups: Sequence["Group"], step: int) -> None:
+    def observe(self, groups: Sequence[Group], step: int) -> None:
         """Tells the tracker what was sampled."""
         if self._tracker is None:
             return
@@ -140,7 +138,8 @@ class Policy:
 
 def spread(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:
     """Whole numbers in proportion to `shares` (P,), each within bounds; their sum is as near `total` as these allow."""
-    low, high = 0.0, total / max(shares.min(), 1e-9)
+    shares = np.maximum(shares, 1e-6)
+    low, high = 0.0, total / shares.min()
     for _ in range(60):
         scale = (low + high) / 2
         low, high = (scale, high) if np.clip(shares * scale, _FEWEST, _MOST).sum() < total else (low, scale)

@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,10 +22,11 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.research import bases
-from benchmarks.research.loop import LoopConfig, run
+from benchmarks.research.groups import LoopConfig
+from benchmarks.research.loop import run
 from benchmarks.research.model import ToyModel, exact
 from benchmarks.research.policies import Arm
-from erpo.arithmetic.task import Problem
+from erpo.tasks.arithmetic.task import Problem
 from erpo.tracker import Outcome
 
 FINAL_SEEDS = range(24)
@@ -57,15 +58,19 @@ class Regime:
         right = exact(model, prompts).right[:, 0]
         easy = round(self.solved * self.pool)
         of_easy = np.flatnonzero(right**self.config.n >= _SOLVED)[:easy]
-        of_hard = np.flatnonzero((right >= _HARD[0]) & (right <= _HARD[1]))[: self.pool - easy]
+        hard = self.pool - easy
+        possible = np.flatnonzero((right >= _LEAST) & (right**self.config.n < _SOLVED))
+        # A strong model has few hard prompts: then the least probable ones, whatever their accuracy.
+        limit = max(_HARD, *np.sort(right[possible])[:hard], _LEAST)
+        of_hard = possible[right[possible] <= limit][:hard]
         if len(of_easy) + len(of_hard) < self.pool:
             raise ValueError(f"only {len(of_easy)} solved and {len(of_hard)} hard prompts in {len(prompts)}")
         return [prompts[row] for row in (*of_easy, *of_hard)]
 
 
-# Least chance of an all-correct group of a solved prompt; accuracies of a hard one.
+# Least chance of an all-correct group of a solved prompt; accuracies of a hard one, if there are enough.
 _SOLVED = 0.6
-_HARD = (0.02, 0.5)
+_LEAST, _HARD = 0.02, 0.5
 REGIMES = {
     regime.name: regime
     for regime in [
@@ -93,13 +98,39 @@ def rise(first: float, last: float) -> Arm:
 
 
 GRPO = Arm("grpo")
-SLOW = Arm("grpo at 1e-4", learning_rate=1e-4)
 DAPO = Arm("dapo", drop=(Outcome.ALL_CORRECT, Outcome.ALL_WRONG))
 AIMS = [Arm(f"oracle T for {aim}", oracle_accuracy=aim) for aim in (0.5, 0.7)]
-# Where heat breaks answers, and where it only makes them less certain.
-BROKEN_BY_HEAT = [*(constant(value) for value in (1.1, 1.2, 1.3)), rise(1.0, 1.4), rise(1.1, 1.6)]
-NOT_BROKEN = [*(constant(value) for value in (1.2, 1.4, 1.6)), rise(1.2, 1.8), rise(1.4, 2.0)]
-TAIL_CUT = [constant(value, min_p=share) for value, share in ((1.0, 0.02), (1.2, 0.02), (1.4, 0.05), (1.6, 0.1))]
+# Where heat breaks answers, and where no training makes that better.
+LEARNABLE = [*(constant(value) for value in (1.1, 1.2, 1.3)), rise(1.0, 1.4), rise(1.1, 1.6)]
+NOT_LEARNABLE = [*(constant(value) for value in (1.1, 1.2)), rise(1.0, 1.3)]
+# Hotter, because the tail cannot be met.
+TAIL_CUT = [constant(value, min_p=share) for value, share in ((1.2, 0.02), (1.4, 0.02), (1.6, 0.05))]
+
+
+def oracles(heat: Arm) -> list[Arm]:
+    """The upper bounds: of temperature; of selection and of group sizes at the best constant; of all three."""
+    return [
+        AIMS[0],
+        replace(heat, name="oracle selection", oracle_selection=True),
+        replace(heat, name="oracle sizes", oracle_sizes=True),
+        Arm("oracle of all three", oracle_accuracy=0.5, oracle_selection=True, oracle_sizes=True),
+    ]
+
+
+def linear(dt: float, t_max: float) -> Arm:
+    """The temperatures of ERPO, without RA and without dropped groups."""
+    return Arm(
+        f"linear {dt} to {t_max}", schedule={"name": "linear", "linear": {"t_base": 1, "dt": dt, "t_max": t_max}}
+    )
+
+
+# Chosen on "tuning": the best constant and the best rise of each regime, over the run.
+BEST = {
+    "tail": (constant(1.3), rise(1.1, 1.6)),
+    "solved": (constant(1.2), rise(1.1, 1.6)),
+    "visits": (constant(1.3), rise(1.0, 1.4)),
+    "unlearnable": (constant(1.2), rise(1.0, 1.3)),
+}
 
 
 @dataclass(frozen=True)
@@ -121,12 +152,27 @@ def _cases(regimes: Iterable[str], arms: Sequence[Arm], seeds: Iterable[int]) ->
 
 
 STUDIES: dict[str, list[Case]] = {
-    # One seed on each of three base models.
+    # A seed on each of two or three base models.
     "tuning": [
-        *_cases(("tail", "solved", "visits"), [*BROKEN_BY_HEAT, *AIMS], TUNING_SEEDS[:3]),
-        *_cases(["unlearnable"], [*NOT_BROKEN, *AIMS], TUNING_SEEDS[:3]),
-        *_cases(["tail"], [GRPO, SLOW, *TAIL_CUT], TUNING_SEEDS[:3]),
+        *_cases(["tail"], [*LEARNABLE, *AIMS], TUNING_SEEDS[:3]),
+        *_cases(["solved", "visits"], [*LEARNABLE, *AIMS], TUNING_SEEDS[:2]),
+        *_cases(["unlearnable"], [*NOT_LEARNABLE, AIMS[0]], TUNING_SEEDS[:3]),
+        *_cases(["tail"], [GRPO, *TAIL_CUT], TUNING_SEEDS[:3]),
     ],
+    # All arms of a seed before the next seed, so that a study that is cut off is paired.
+    "headroom": [
+        case
+        for seed in FINAL_SEEDS
+        for regime, (heat, rising) in BEST.items()
+        for case in _cases([regime], [GRPO, heat, rising, *oracles(heat)], [seed])
+    ],
+    "rules": [
+        case
+        for seed in FINAL_SEEDS
+        for regime in ("tail", "solved", "visits")
+        for case in _cases([regime], [DAPO, linear(0.05, 1.2), linear(0.1, 1.3), linear(0.2, 1.5)], [seed])
+    ]
+    + _cases(["tail"], TAIL_CUT[2:], FINAL_SEEDS),
 }
 
 _prompts = cache(bases.pools)
@@ -163,9 +209,14 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_case, case, options.bases) for case in cases]
-        for future in tqdm(as_completed(futures), total=len(futures), desc=options.study, unit="run"):
-            table = pd.DataFrame(future.result()).round(5)
-            table.to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc=options.study, unit="run"):
+                table = pd.DataFrame(future.result()).round(5)
+                table.to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+        except BaseException:
+            # Or the others would run to their end, and be lost.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 if __name__ == "__main__":

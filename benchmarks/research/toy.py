@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from erpo.arithmetic.task import ALPHABET, MAX_PROMPT_CHARACTERS, MAX_RESPONSE_TOKENS, Problem
+from erpo.tasks.arithmetic.task import ALPHABET, MAX_PROMPT_CHARACTERS, MAX_RESPONSE_TOKENS, Problem
 
 _INDEX = {character: token for token, character in enumerate(ALPHABET)}
 END = len(ALPHABET)

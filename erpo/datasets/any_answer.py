@@ -43,7 +43,8 @@ def compute_score(
 
     if not takes_lists(data_source) or isinstance(ground_truth, Mapping):
         raise ValueError(
-            f"the ground truth of {data_source!r} is no answer or list of answers; judge this set by verl's own scorer"
+            f"the ground truth of {data_source!r} is neither an answer nor a list of answers; "
+            "use verl's own scorer for this set"
         )
     answers = [ground_truth] if isinstance(ground_truth, (str, int, float)) else list(ground_truth)
     if not answers:

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sets: where they are, how their rows look, and which of verl's scorers reads them."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from erpo.datasets.errors import DataError
 from erpo.datasets.layouts import GSM8K, MATH, PROBLEM_ANSWER, QUESTION_ANSWER, VERL, Layout
+from erpo.tracker.settings import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,7 @@ def find_set(name: str) -> MathSet:
         DataError: There is none.
     """
     if name not in SETS:
-        close = difflib.get_close_matches(name, SETS, n=1)
         own = "or give --problem, --answer and --data-source of a set of your own"
-        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(SETS)}, {own}"
+        hint = did_you_mean(name, SETS, f"choose from {', '.join(SETS)}, {own}")
         raise DataError(f"{name!r} is not a set; {hint}")
     return SETS[name]

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns of a source that the user names, nested ones by dots: ``reward_model.ground_truth``, ``prompt.0.content``."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from erpo.datasets.errors import DataError
+from erpo.tracker.settings import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,20 @@ class ColumnPath:
                 if name not in cell:
                     raise ValueError(
                         f"has no {name!r} in {where!r}, only {', '.join(map(str, cell)) or 'nothing'}; change "
-                        f"{self.option} or mend the row"
+                        f"{self.option} or fix the row"
                     )
                 cell = cell[name]
             elif isinstance(cell, list):
                 if not name.isdecimal() or int(name) >= len(cell):
                     raise ValueError(
                         f"has a list of {len(cell)} in {where!r}, which has no place {name!r} (they count from 0); "
-                        f"change {self.option} or mend the row"
+                        f"change {self.option} or fix the row"
                     )
                 cell = cell[int(name)]
             else:
                 raise ValueError(
-                    f"has a value of type {type(cell).__name__} in {where!r}, inside of which is no {name!r}; change "
-                    f"{self.option} or mend the row"
+                    f"has a value of type {type(cell).__name__} in {where!r}, which has no {name!r} inside; change "
+                    f"{self.option} or fix the row"
                 )
         return cell
 
@@ -80,6 +80,5 @@ def find_column(option: str, text: str, columns: Sequence[str], where: str) -> C
     column, *inside = text.split(".")
     if inside and column in columns:
         return ColumnPath(option, text, column, tuple(inside))
-    close = difflib.get_close_matches(column, columns, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; name one of them with {option}"
-    raise DataError(f"{where} has no column {column!r}, only {', '.join(columns)}{hint}")
+    hint = did_you_mean(column, columns, f"name one of them with {option}")
+    raise DataError(f"{where} has no column {column!r}, only {', '.join(columns)}; {hint}")

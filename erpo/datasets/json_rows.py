@@ -89,7 +89,7 @@ def _parse(text: str, where: str) -> Any:
         return json.loads(text, parse_float=_number)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{where} is no JSON ({str(error).splitlines()[0]}); give one row a line, or a list of rows"
+            f"{where} is not JSON ({str(error).splitlines()[0]}); give one row a line, or a list of rows"
         ) from None
 
 
@@ -101,5 +101,5 @@ def _number(text: str) -> "int | Fraction":
 
 def _checked(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise DataError(f"{where} is no row ({type(row).__name__}); make it an object with names and values")
+        raise DataError(f"{where} is not a row ({type(row).__name__}); make it an object with names and values")
     return row

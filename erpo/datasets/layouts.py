@@ -39,7 +39,7 @@ class Layout:
         texts = self.read_problem(problem).strip(), self.read_answer(answer).strip()
         for text, column, what in zip(texts, (self.problem, self.answer), ("problem", "answer"), strict=True):
             if not text:
-                raise ValueError(f"has an empty {what} (column {column!r}); mend or remove it")
+                raise ValueError(f"has an empty {what} (column {column!r}); fix or remove it")
         return texts
 
 
@@ -72,7 +72,7 @@ def cell_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"holds a value of type {type(value).__name__} where a text or a number should be")
     if isinstance(value, float) and _widened(value):
-        raise ValueError(f"holds {value!r}, a float32 of which the digits are lost; store texts or float64")
+        raise ValueError(f"holds {value!r}, a float32, which has lost digits; store texts or float64")
     return str(value)
 
 
@@ -119,7 +119,7 @@ def _last_boxed(value: Any) -> str:
         answer: str = remove_boxed(boxed or "")
     # verl's functions find \fbox too, but unwrap only \boxed.
     except AssertionError:
-        raise ValueError("has a solution without \\boxed{answer}; mend or remove it") from None
+        raise ValueError("has a solution without \\boxed{answer}; fix or remove it") from None
     return answer
 
 

@@ -60,7 +60,7 @@ class OwnSet:
     def __post_init__(self) -> None:
         """Raises DataError, in one sentence, for a setting that cannot be used."""
         if self.name in {name for known in SETS for name in (known, f"{known}_train", f"{known}_test")}:
-            raise DataError(f"{self.name} is a set that is known here, or its file; choose another NAME")
+            raise DataError(f"{self.name} is the name of a known set or of its file; choose another NAME")
         if not _NAME.fullmatch(self.name):
             raise DataError(f"{self.name!r} cannot name a file here; use letters, digits, '_', '.' and '-'")
         for option in ("problem", "answer", "data_source"):
@@ -111,8 +111,8 @@ def prepare_own(own: OwnSet, out: str | Path, prompt: Prompt) -> list[Prepared]:
     problems, rows_read = _read(own)
     if any(len(problem.answers) > 1 for problem in problems) and not takes_lists(own.data_source):
         raise DataError(
-            f"{own.where} gives lists of answers, but verl's scorer of {own.data_source!r} compares with "
-            "something else than answers; name another --data-source"
+            f"{own.where} gives lists of answers, but verl's scorer of {own.data_source!r} does not "
+            "compare with answers; name another --data-source"
         )
     parts = [problems] if own.held_out is None else _divide(problems, own)
     counts = {"rows_read": rows_read, "repeated": rows_read - len(problems), "conflicting": 0}
@@ -162,7 +162,7 @@ def _read(own: OwnSet) -> tuple[list[Problem], int]:
         if set(problem.answers) != set(answers):
             raise DataError(
                 f"rows {first[text]} and {number} of {own.where} give one problem the answers {_show(problem.answers)} "
-                f"and {_show(answers)}; mend or remove one of them"
+                f"and {_show(answers)}; fix or remove one of them"
             )
         if ids.setdefault(name, text) != text:
             raise DataError(
@@ -170,7 +170,7 @@ def _read(own: OwnSet) -> tuple[list[Problem], int]:
                 "problems; name a column of unique ids, or leave --id out"
             )
     if not problems:
-        raise DataError(f"{own.where} holds no rows; give a source with some")
+        raise DataError(f"{own.where} holds no rows; give a source that has rows")
     return list(problems.values()), number
 
 
@@ -193,7 +193,7 @@ def _problem(value: Any, column: ColumnPath) -> str:
         )
     text = (value or "").strip()
     if not text:
-        raise ValueError(f"has an empty problem (column {column.text!r}); mend or remove it")
+        raise ValueError(f"has an empty problem (column {column.text!r}); fix or remove it")
     return text
 
 
@@ -202,13 +202,13 @@ def _answers(value: Any, column: ColumnPath) -> tuple[str, ...]:
     texts = [_text(one, column) for one in (value if isinstance(value, list) else [value])]
     if not texts or not all(texts):
         what = "an empty answer in its list" if any(texts) else "an empty answer"
-        raise ValueError(f"has {what} (column {column.text!r}); mend or remove it")
+        raise ValueError(f"has {what} (column {column.text!r}); fix or remove it")
     return tuple(dict.fromkeys(texts))
 
 
 def _text(value: Any, column: ColumnPath) -> str:
     if isinstance(value, float) and math.isinf(value):
-        raise ValueError(f"has the answer {value} (column {column.text!r}); mend or remove it")
+        raise ValueError(f"has the answer {value} (column {column.text!r}); fix or remove it")
     try:
         return cell_text(value).strip()
     except ValueError as error:
@@ -219,7 +219,7 @@ def _text(value: Any, column: ColumnPath) -> str:
 def _id(value: Any, column: ColumnPath) -> str:
     text = _text(value, column)
     if not text:
-        raise ValueError(f"has an empty id (column {column.text!r}); mend it, or leave --id out")
+        raise ValueError(f"has an empty id (column {column.text!r}); fix it, or leave --id out")
     return text
 
 

@@ -112,7 +112,7 @@ def load_reward_function(path: str, name: str) -> RewardFunction:
     # What the module raises, wrapped by verl where it is a file.
     except Exception as error:
         raise DataError(
-            f"the reward function {name} of {path} cannot be loaded ({_one_line(error.__cause__ or error)}); mend it, "
+            f"the reward function {name} of {path} cannot be loaded ({_one_line(error.__cause__ or error)}); fix it, "
             "its path or its name"
         ) from error
     if not callable(function):
@@ -201,7 +201,7 @@ def score(
     # Whatever the scorer of an answer that it was not made for raises.
     except Exception as error:
         scorer = f"verl's scorer of {data_source!r}" if reward_function is None else "the reward function"
-        advice = "mend or remove the row" if reward_function is None else "mend one of them"
+        advice = "fix or remove the row" if reward_function is None else "fix one of them"
         raise DataError(
             f"{scorer} fails on {row['name']} with the answer {answer!r} ({_one_line(error)}); {advice}"
         ) from error
@@ -236,7 +236,7 @@ def read_rows(path: str | Path, *, lists: bool = False) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise DataError(f"{path} is not there; write it with recipe.erpo.prepare_data") from None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is no Parquet file ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{path} is not a Parquet file ({str(error).splitlines()[0]})") from error
     if not rows:
         raise DataError(f"{path} has no rows; prepare it again")
     for number, row in enumerate(rows):

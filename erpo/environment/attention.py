@@ -13,7 +13,9 @@ SETTING = "actor_rollout_ref.model.override_config.attn_implementation"
 FLASH = "flash_attention_2"
 # verl's default where nothing is set, for these engines.
 _ENGINES = ("fsdp", "fsdp2")
-INSTALL = 'pip install --no-build-isolation "verl[flash-attn-cu130torch211]==0.9.1", which needs nvcc and builds long'
+INSTALL = (
+    'pip install --no-build-isolation "verl[flash-attn-cu130torch211]==0.9.1", which needs nvcc and 40 to 90 minutes'
+)
 
 
 def flash_problem() -> str | None:
@@ -73,7 +75,7 @@ def attention_finding(config: DictConfig) -> Finding:
         return Finding(
             check,
             Level.ERROR,
-            f"verl loads a critic with {FLASH} always, but {reason}",
+            f"verl always loads a critic with {FLASH}, but {reason}",
             f"install flash-attn ({INSTALL}), or set critic.enable=false and another algorithm.adv_estimator than gae",
         )
     if problem is not None:

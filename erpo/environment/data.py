@@ -35,15 +35,17 @@ def data_findings(config: DictConfig) -> Iterator[Finding]:
             elif (custom and not ours) or config.reward.reward_model.enable:
                 yield Finding(check, Level.OK, f"{file}, whose rewards are your own function's")
             elif path.suffix != ".parquet":
-                yield Finding(check, Level.OK, f"{file}; gold answers are checked of Parquet files only")
+                yield Finding(check, Level.OK, f"{file}: gold answers are checked in Parquet files only")
             else:
                 try:
                     report = check_rewards(path, _ROWS, any_answer.compute_score if ours else None)
                 except DataError as error:
-                    yield Finding(check, Level.ERROR, str(error), "mend the file")
+                    yield Finding(check, Level.ERROR, str(error), "fix the file")
                     continue
                 if report.passed:
-                    yield Finding(check, Level.OK, f"{file}: {report.rows} gold answers rewarded, wrong ones not")
+                    yield Finding(
+                        check, Level.OK, f"{file}: {report.rows} gold answers are rewarded, and wrong ones are not"
+                    )
                 else:
                     yield Finding(
                         check,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from erpo.artefact import ARTEFACT_SECTIONS
 from erpo.environment.attention import attention_finding
 from erpo.environment.data import data_findings
 from erpo.environment.finding import Finding, Level
@@ -15,6 +14,7 @@ from erpo.environment.machine import Gpu, disk_findings, gpu_findings, gpus, mem
 from erpo.environment.model import model_findings, tokenizer_finding
 from erpo.environment.packages import has_cpu_platform, package_findings
 from erpo.environment.resources import joins, own_resources, resources_findings
+from erpo.tasks.artefact import ARTEFACT_SECTIONS
 
 
 def examine_machine() -> Iterator[Finding]:
@@ -90,7 +90,7 @@ def _at_start(config: DictConfig) -> Iterator[Finding]:
 
 def _models(config: DictConfig) -> Iterator[Finding]:
     if _makes_model(config):
-        yield Finding("model", Level.OK, f"{config.actor_rollout_ref.model.path}, which the run's first start makes")
+        yield Finding("model", Level.OK, f"{config.actor_rollout_ref.model.path}, which the first run makes")
     else:
         yield from model_findings(config)
 
@@ -108,7 +108,7 @@ def _joined(config: DictConfig, address: str) -> Finding:
         return Finding(
             "Ray",
             Level.ERROR,
-            f"a cluster runs at {address}, whose {' and '.join(named)} a run cannot set",
+            f"a Ray cluster runs at {address}, so this run cannot set {' and '.join(named)}",
             f"stop it (ray stop), set +ray_kwargs.ray_init.address=local, or set {named[0]} to null",
         )
     return Finding(
@@ -132,7 +132,7 @@ def _estimate(config: DictConfig, listed: list[Gpu]) -> tuple[Finding, float | N
 
     check = "GPU memory"
     if config.trainer.device == "cpu":
-        return Finding(check, Level.SKIPPED, "the run takes none"), None
+        return Finding(check, Level.SKIPPED, "the run needs none"), None
     try:
         settings = RunSettings.from_config(config)
         shape = ModelShape.of(config.actor_rollout_ref.model.path)
@@ -151,5 +151,5 @@ def _estimate(config: DictConfig, listed: list[Gpu]) -> tuple[Finding, float | N
     )
     if memory.fits(hardware, settings):
         return Finding(check, Level.OK, found), memory.checkpoint
-    mend = "python -m recipe.erpo.estimate with these settings and --machine names what to add"
-    return Finding(check, Level.WARNING, found, mend), memory.checkpoint
+    fix = "python -m recipe.erpo.estimate with these settings and --machine names what to add"
+    return Finding(check, Level.WARNING, found, fix), memory.checkpoint

@@ -23,22 +23,22 @@ class Finding:
         check: The respect, such as "GPUs".
         level: How bad it is.
         found: What is there.
-        mend: What mends it, in one line; empty where nothing is wrong.
+        fix: What fixes it, in one line; empty where nothing is wrong.
     """
 
     check: str
     level: Level
     found: str
-    mend: str = ""
+    fix: str = ""
 
     @classmethod
-    def judged(cls, check: str, fine: bool, found: str, mend: str, otherwise: Level = Level.ERROR) -> "Finding":
-        """A finding that is ok, or else at another level and with what mends it."""
-        return cls(check, Level.OK, found) if fine else cls(check, otherwise, found, mend)
+    def judged(cls, check: str, fine: bool, found: str, fix: str, otherwise: Level = Level.ERROR) -> "Finding":
+        """A finding that is ok, or else at another level and with what fixes it."""
+        return cls(check, Level.OK, found) if fine else cls(check, otherwise, found, fix)
 
     def sentence(self) -> str:
         """The finding as an error message."""
-        return f"{self.check}: {self.found}; {self.mend}."
+        return f"{self.check}: {self.found}; {self.fix}."
 
     def to_json(self) -> dict[str, str]:
         """The finding as JSON values."""

@@ -132,7 +132,7 @@ def disk_findings(
     yield Finding.judged(
         "Ray's disk",
         full < _RAY_DISK_LIMIT,
-        f"that of {folder} is {full:.0%} full",
+        f"the disk of {folder} is {full:.0%} full",
         "make room, or set +ray_kwargs.ray_init._temp_dir=FOLDER",
     )
 

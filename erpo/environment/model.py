@@ -47,7 +47,7 @@ def model_finding(path: str, setting: str = ACTOR) -> Finding:
             "model", Level.ERROR, f"{setting}={path} has no config.json", "name a Hugging Face model's folder"
         )
     if not _HUB_NAME.fullmatch(path):
-        return Finding("model", Level.ERROR, f"{setting}={path} is no folder of this machine", "name another folder")
+        return Finding("model", Level.ERROR, f"{setting}={path} is not a folder on this machine", "name another folder")
     return _hub_finding(path, setting)
 
 
@@ -101,7 +101,7 @@ def tokenizer_finding(path: str) -> Finding:
         return Finding(
             "tokenizer",
             Level.ERROR,
-            "has no chat template, so that no prompt can be written",
+            "has no chat template, so prompts cannot be formatted",
             "set actor_rollout_ref.model.custom_chat_template",
         )
     if tokenizer.eos_token_id is None:

@@ -80,7 +80,7 @@ class Assumptions:
         for entry in values:
             name, _, value = entry.partition("=")
             if name not in known:
-                raise EstimateError(f"{name!r} is no assumption; use one of {', '.join(sorted(known))}")
+                raise EstimateError(f"{name!r} is not an assumption; use one of {', '.join(sorted(known))}")
             try:
                 changed[name] = float(value)
             except ValueError:

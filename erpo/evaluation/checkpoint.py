@@ -53,7 +53,7 @@ def find_model(model: str) -> ModelSource:
         if not path.exists() and _HUB_ID.fullmatch(model):
             return ModelSource(model, model.split("/")[1])
         raise EvaluationError(
-            f"model {model} is no folder; name a Hugging Face folder, a run folder or its global_step_N."
+            f"model {model} is not a folder; name a Hugging Face folder, a run folder or its global_step_N."
         )
     path = path.resolve()
     marker = path / "latest_checkpointed_iteration.txt"

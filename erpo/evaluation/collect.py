@@ -101,7 +101,7 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
     samples = store.read()
     _report_unjudged(samples[samples["part"].isin([part.name for part in parts])])
     for name in store.judged_otherwise(scorer.identity):
-        print(f"{name} in {out} was judged in another way; name it in this command to judge it again")
+        print(f"{name} in {out} was judged with other settings; name it in sets= to judge it again")
     return samples
 
 
@@ -136,7 +136,7 @@ def _judge_part(part: Part, scorer: Scorer, store: SampleStore) -> None:
     if held == {judge}:
         return
     if held != {None}:
-        print(f"{part.name}: judged anew, for the reward function, its settings or the answers changed")
+        print(f"{part.name}: judged again, because the reward function, its settings or the answers changed")
     problems = {problem.key: problem for problem in part.problems}
     verdicts = []
     for sample in tqdm(store.responses(part.name), desc=f"judging {part.name}", delay=5, leave=False):
@@ -158,8 +158,8 @@ def _report_unjudged(samples: pd.DataFrame) -> None:
         first = failed.iloc[0]
         print(
             f"warning: {len(failed)} of {len(samples)} responses could not be judged and count as wrong, the first to "
-            f"prompt {first['key']} of {first['part']}: {first['error'].removesuffix('.')}. Mend the reward function "
-            "and repeat the command: it judges anew and samples nothing again."
+            f"prompt {first['key']} of {first['part']}: {first['error'].removesuffix('.')}. Fix the reward function "
+            "and repeat the command: it judges again and samples nothing again."
         )
 
 

@@ -253,8 +253,8 @@ def read_run(run: Path | None) -> DictConfig:
     try:
         trained = OmegaConf.load(file)
     except Exception as error:  # of yaml, of omegaconf, of the file system
-        raise EvaluationError(f"{file} cannot be read ({str(error).splitlines()[0]}); mend or remove it.") from error
-    require(isinstance(trained, DictConfig), f"{file} holds no settings of a run; mend or remove it")
+        raise EvaluationError(f"{file} cannot be read ({str(error).splitlines()[0]}); fix or remove it.") from error
+    require(isinstance(trained, DictConfig), f"{file} holds no settings of a run; fix or remove it")
     assert isinstance(trained, DictConfig)
     return trained
 

@@ -50,7 +50,7 @@ def find_set(entry: str, data_folder: str | Path) -> tuple[str, Path]:
     if path.is_file():
         return path.stem, path
     if path.exists() or Path(entry).exists():
-        raise EvaluationError(f"{entry} is no Parquet file; name one in verl's row schema that ends in .parquet.")
+        raise EvaluationError(f"{entry} is not a Parquet file; name one in verl's row schema that ends in .parquet.")
     raise EvaluationError(
         f"{path} does not exist; write it with `python -m recipe.erpo.prepare_data {path.stem} --out "
         f"{path.parent}`, or name a Parquet file in verl's row schema."

@@ -107,6 +107,6 @@ def bootstrap(values: NDArray[np.float64], seed: int) -> Estimate:
 def wilson(count: int, total: int) -> Estimate:
     """Share ``count / total`` with Wilson's score interval, which stays sensible at shares of 0 and 1."""
     if total < 1:
-        raise ValueError("a share of nothing has no interval")
+        raise ValueError("a share of 0 has no interval")
     interval = stats.binomtest(count, total).proportion_ci(CONFIDENCE, method="wilson")
     return Estimate(count / total, float(interval.low), float(interval.high))

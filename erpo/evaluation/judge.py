@@ -68,7 +68,7 @@ class JudgeProcess:
             return self._connection.recv()
         except (EOFError, OSError):
             raise EvaluationError(
-                "the process that judges responses was ended from outside (for memory?); repeat the command, which "
+                "the process that judges responses was killed (out of memory?); repeat the command, which "
                 "samples nothing again."
             ) from None
 

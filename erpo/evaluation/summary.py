@@ -167,7 +167,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
             f"{path} cannot be read; evaluate with `python -m recipe.erpo.main_eval` first."
         ) from error
     if not isinstance(summary, dict) or not {"model", "run", "sets"} <= summary.keys():
-        raise EvaluationError(f"{path} is no summary of recipe.erpo.main_eval; name another folder.")
+        raise EvaluationError(f"{path} is not a summary of recipe.erpo.main_eval; name another folder.")
     return summary
 
 

@@ -51,7 +51,7 @@ def read_entry(folder: Path) -> Entry:
         EvaluationError: The folder was not evaluated.
     """
     if not folder.is_dir():
-        raise EvaluationError(f"{folder} is no folder; name runs that were evaluated, or folders of evaluations.")
+        raise EvaluationError(f"{folder} is not a folder; name runs that were evaluated, or folders of evaluations.")
     evaluation = folder if (folder / SUMMARY_FILE).is_file() else folder / "eval"
     if not (evaluation / SUMMARY_FILE).is_file():
         raise EvaluationError(
@@ -112,7 +112,7 @@ def _differences(entries: Sequence[Entry]) -> str:
             lines.append(f"{name}: not the same prompts in all rows.\n")
         sampled = list(dict.fromkeys(entry.sampling[name] for entry in entries if name in entry.sampling))
         if len(sampled) > 1:
-            lines.append(f"{name}: not sampled alike in all rows ({'; '.join(sampled)}).\n")
+            lines.append(f"{name}: sampled differently in different rows ({'; '.join(sampled)}).\n")
     return "\n" + "".join(lines) if lines else ""
 
 

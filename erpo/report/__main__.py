@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m erpo.report", description="Write the report of runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, which may still be going")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the page and its pictures to")
-    parser.add_argument("--watch", type=int, metavar="SECONDS", help="write it anew every so many seconds")
+    parser.add_argument("--watch", type=int, metavar="SECONDS", help="write the page again every SECONDS seconds")
     options = parser.parse_args(arguments)
     if options.watch is not None and options.watch < 1:
         parser.exit(1, f"error: --watch is {options.watch}; give a whole number of seconds from 1 on.\n")

@@ -257,7 +257,7 @@ def _moves_table(moves: dict[str, pd.DataFrame], order: Sequence[str]) -> pd.Dat
 
 def _flow_text(kinds: pd.DataFrame, moves: dict[str, pd.DataFrame]) -> str:
     if not moves:
-        return f"{len(kinds)} prompts; there is no second epoch yet to flow into."
+        return f"{len(kinds)} prompts; there is no second epoch yet."
     name, counts = list(moves.items())[-1]
     was = int(counts.loc["all_correct"].sum())
     return (

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from erpo.report import learning
@@ -52,6 +54,69 @@ class Section:
     text: str
     panels: list[Panel] = field(default_factory=list)
     missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A section that shows every run by itself; `draw` takes a run, the steps of a point and edges of temperatures."""
+
+    id: str
+    title: str
+    text: str
+    draw: Callable[[Run, Steps, NDArray[np.float64]], Panel | None]
+    missing: str = ""
+
+
+_SUBJECTS = (
+    _Subject(
+        "kinds",
+        "Kinds of groups",
+        "A group is the responses sampled for one prompt at one visit. All-correct and all-wrong groups have no "
+        "advantage of their own; mixed ones do. Dropped groups are counted. Each point is {points}.",
+        lambda run, steps, edges: outcomes(run, steps),
+    ),
+    _Subject(
+        "temperatures",
+        "Sampling temperatures",
+        "The darker a cell, the more of the groups of {points} were sampled at that temperature.",
+        temperatures,
+    ),
+    _Subject(
+        "revivals",
+        "Revivals",
+        "A revived prompt was all-correct at its last visit and is mixed now. By temperature: the share of revived "
+        "ones among the groups after an all-correct visit; how many groups these are stands above each bar.",
+        revivals,
+    ),
+    _Subject(
+        "flow",
+        "Flow of prompts between kinds",
+        "Each bar is an epoch, each ribbon the prompts that went from one kind to another, in the colour of the kind "
+        "they had. A prompt's kind is that of its last group in the epoch.",
+        lambda run, steps, edges: flow(run),
+    ),
+    _Subject(
+        "raised",
+        "Raised and base groups",
+        "Raised groups were sampled above the base temperature. Accuracy and truncation are shares of responses.",
+        lambda run, steps, edges: learning.raised_and_base(run, steps),
+    ),
+    _Subject(
+        "agreement",
+        "Agreement of rollout and training log-probs",
+        "Differences of the probability of a sampled token between the rollout engine and the trainer, both at the "
+        "temperature of sampling.",
+        learning.agreement,
+        "No log-prob agreement was logged: set actor_rollout_ref.rollout.calculate_log_probs=true.",
+    ),
+    _Subject(
+        "signal",
+        "Responses with gradient per generated token",
+        "Real signal comes from mixed groups, RA's from a pseudo sample. Tokens of dropped groups count as well.",
+        lambda run, steps, edges: learning.signal(run, steps),
+        "No shares of responses with gradient were logged yet.",
+    ),
+)
 
 
 def write_report(run_folders: Sequence[str | Path], out: str | Path, refresh: int | None = None) -> Path:
@@ -101,69 +166,16 @@ def write_report(run_folders: Sequence[str | Path], out: str | Path, refresh: in
 def _sections(runs: Sequence[Run]) -> list[Section]:
     steps, edges = Steps.of(runs), temperature_edges(runs)
     points = "one step" if steps.width == 1 else f"{steps.width} steps"
-
-    def each(draw: Callable[[Run], Panel | None]) -> list[Panel]:
-        panels = [panel for panel in map(draw, runs) if panel is not None]
-        share_axes(panels)
-        return panels
-
-    sections = [
-        Section(
-            "kinds",
-            "Kinds of groups",
-            "A group is the responses sampled for one prompt at one visit. All-correct and all-wrong groups have no "
-            f"advantage of their own; mixed ones do. Dropped groups are counted. Each point is {points}.",
-            each(lambda run: outcomes(run, steps)),
-        ),
-        Section(
-            "temperatures",
-            "Sampling temperatures",
-            f"The darker a field, the more of the groups of {points} were sampled at that temperature.",
-            each(lambda run: temperatures(run, steps, edges)),
-        ),
-        Section(
-            "revivals",
-            "Revivals",
-            "A revived prompt was all-correct at its last visit and is mixed now. By temperature: the share of revived "
-            "ones among the groups after an all-correct visit; how many groups these are stands above each bar.",
-            each(lambda run: revivals(run, steps, edges)),
-        ),
-        Section(
-            "flow",
-            "Flow of prompts between kinds",
-            "Each bar is an epoch, each ribbon the prompts that went from one kind to another, in the colour of the "
-            "kind they had. A prompt's kind is that of its last group in the epoch.",
-            each(flow),
-        ),
-        Section(
-            "raised",
-            "Raised and base groups",
-            "Raised groups were sampled above the base temperature. Accuracy and truncation are shares of responses.",
-            each(lambda run: learning.raised_and_base(run, steps)),
-        ),
-        Section(
-            "agreement",
-            "Agreement of rollout and training log-probs",
-            "Differences of the probability of a sampled token between the rollout engine and the trainer, both at the "
-            "temperature of sampling.",
-            each(lambda run: learning.agreement(run, steps, edges)),
-            "No log-prob agreement was logged: set actor_rollout_ref.rollout.calculate_log_probs=true.",
-        ),
-        Section(
-            "signal",
-            "Responses with gradient per generated token",
-            "Real signal comes from mixed groups, RA's from a pseudo sample. Tokens of dropped groups count as well.",
-            each(lambda run: learning.signal(run, steps)),
-            "No shares of responses with gradient were logged yet.",
-        ),
-    ]
-    for section in sections:
-        if section.panels:
-            section.missing = ""
+    sections = []
     if len(runs) > 1:
         text = f"Every run on the same axes, over training steps and over generated tokens. Each point is {points}, "
         text += "except held-out accuracy, which is shown where it was measured."
-        sections.insert(0, Section("methods", "Methods side by side", text, compare(runs, steps)))
+        sections.append(Section("methods", "Methods side by side", text, compare(runs, steps)))
+    for subject in _SUBJECTS:
+        panels = [panel for run in runs if (panel := subject.draw(run, steps, edges)) is not None]
+        share_axes(panels)
+        text, missing = subject.text.format(points=points), "" if panels else subject.missing
+        sections.append(Section(subject.id, subject.title, text, panels, missing))
     return sections
 
 

@@ -40,8 +40,9 @@ class GroupLog(StepLog):
         run_folder: Folder of the run; the log lies in its sub-folder ``groups``.
     """
 
-    def __init__(self, run_folder: str | Path) -> None:
-        super().__init__(Path(run_folder) / "groups", SCHEMA)
+    name = "group log"
+    sub_folder = "groups"
+    schema = SCHEMA
 
 
 def read_groups(run_folder: str | Path) -> pd.DataFrame:
@@ -50,7 +51,4 @@ def read_groups(run_folder: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: The folder holds no group log.
     """
-    try:
-        return GroupLog(run_folder).read()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{run_folder} holds no group log; name the folder of an ERPO run.") from None
+    return GroupLog(run_folder).read()

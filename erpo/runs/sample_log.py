@@ -34,8 +34,9 @@ class SampleLog(StepLog):
         run_folder: Folder of the run; the log lies in its sub-folder ``samples``.
     """
 
-    def __init__(self, run_folder: str | Path) -> None:
-        super().__init__(Path(run_folder) / "samples", SCHEMA)
+    name = "sample log"
+    sub_folder = "samples"
+    schema = SCHEMA
 
 
 def read_samples(run_folder: str | Path) -> pd.DataFrame:
@@ -44,9 +45,4 @@ def read_samples(run_folder: str | Path) -> pd.DataFrame:
     Raises:
         FileNotFoundError: The folder holds no sample log.
     """
-    try:
-        return SampleLog(run_folder).read()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{run_folder} holds no sample log; name the folder of a run that keeps samples."
-        ) from None
+    return SampleLog(run_folder).read()

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pyarrow as pa
@@ -20,16 +20,24 @@ _FILE_NAME = re.compile(r"step_(\d+)\.parquet")
 
 
 class StepLog:
-    """Writes and reads one table.
+    """Writes and reads one table; which, its sub-classes say: group log and sample log.
+
+    Attributes:
+        name: What it is called in messages.
+        sub_folder: Folder of the files in the run's folder; made by the first write.
+        schema: Columns.
 
     Args:
-        folder: Folder of the files; made by the first write.
-        schema: Columns.
+        run_folder: Folder of the run.
     """
 
-    def __init__(self, folder: str | Path, schema: pa.Schema) -> None:
-        self.folder = Path(folder)
-        self.schema = schema
+    name: ClassVar[str]
+    sub_folder: ClassVar[str]
+    schema: ClassVar[pa.Schema]
+
+    def __init__(self, run_folder: str | Path) -> None:
+        self.run_folder = Path(run_folder)
+        self.folder = self.run_folder / self.sub_folder
 
     def write(self, step: int, rows: Sequence[dict[str, Any]]) -> None:
         """Write the rows of ``step``; their keys are the schema's columns."""
@@ -47,7 +55,7 @@ class StepLog:
         """
         paths = sorted(self.folder.glob("step_*.parquet"), key=_step_of)
         if not paths:
-            raise FileNotFoundError(f"{self.folder} holds no steps")
+            raise FileNotFoundError(f"{self.run_folder} holds no {self.name}; name the folder of a run that keeps one.")
         return pa.concat_tables([pq.read_table(path, schema=self.schema) for path in paths]).to_pandas()
 
 

@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the tracker: dataclasses are the source of truth, nonsense is refused before anything starts."""
 
-import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from erpo.tracker.errors import TrackerError
-from erpo.tracker.schedules import SCHEDULES, make_schedule
+from erpo.tracker.schedules import SCHEDULES
 from erpo.tracker.schedules.band import BandConfig
+from erpo.tracker.schedules.base import Schedule
 from erpo.tracker.schedules.constant import ConstantConfig
 from erpo.tracker.schedules.linear import LinearConfig
+from erpo.tracker.schedules.own import load_own
 from erpo.tracker.schedules.predictive import PredictiveConfig
 from erpo.tracker.schedules.rising import RisingConfig
+from erpo.tracker.settings import did_you_mean, known_settings, typed_settings
 
 NO_SCHEDULE = "none"
 
@@ -51,7 +52,9 @@ class TrackerConfig:
             self._check_own()
             return
         if not isinstance(self.name, str) or self.name not in (*SCHEDULES, NO_SCHEDULE):
-            raise TrackerError(_unknown("schedule", self.name, [*SCHEDULES, NO_SCHEDULE]))
+            names = [*SCHEDULES, NO_SCHEDULE]
+            hint = did_you_mean(self.name, names, f"choose from {', '.join(names)}")
+            raise TrackerError(f"there is no schedule {self.name!r}; {hint}")
 
     def _check_own(self) -> None:
         if not isinstance(self.path, str) or not self.path:
@@ -82,41 +85,27 @@ class TrackerConfig:
             TrackerError: a setting is unknown, of the wrong type or out of range, or a schedule of the user's own
                 cannot be loaded.
         """
-        arguments = dict(_known("tracker", cls, settings))
+        arguments = known_settings("tracker", cls, settings)
         for section in SCHEDULES:
             if section in arguments:
                 section_class = type(getattr(cls(), section))
-                values = _known(section, section_class, arguments.pop(section))
+                values = typed_settings(section, section_class, arguments.pop(section))
                 if section == settings.get("name", cls.name):
                     arguments[section] = section_class(**values)
-                else:
-                    _check_types(section, section_class, values)
         config = cls(**arguments)
         if config.path is not None:
             make_schedule(config)
         return config
 
 
-def _known(section: str, config_class: type, settings: object) -> dict[str, Any]:
-    """Return settings as keyword arguments of a config class."""
-    if not isinstance(settings, Mapping):
-        raise TrackerError(f"{section} must be a mapping of settings, not {settings!r}")
-    accepted = [entry.name for entry in dataclasses.fields(config_class)]
-    for name in settings:
-        if name not in accepted:
-            raise TrackerError(_unknown(f"{section} setting", name, accepted))
-    return {str(name): value for name, value in settings.items()}
+def make_schedule(config: TrackerConfig) -> Schedule | None:
+    """Make the schedule that `config.name` chooses; None for "none".
 
-
-def _check_types(section: str, config_class: type, values: Mapping[str, Any]) -> None:
-    """Reject words for numbers and numbers for words."""
-    for entry in dataclasses.fields(config_class):
-        value = values.get(entry.name, entry.default)
-        if isinstance(entry.default, str) != isinstance(value, str) or isinstance(value, (bool, Mapping, list)):
-            raise TrackerError(f"{section}.{entry.name} is {value!r}; set a value like {entry.default!r}")
-
-
-def _unknown(what: str, name: object, accepted: list[str]) -> str:
-    close = difflib.get_close_matches(str(name), accepted, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown {what} {name!r}; {hint}accepted: {', '.join(accepted)}"
+    Raises:
+        TrackerError: It is one of the user's own, and cannot be loaded.
+    """
+    if not config.attaches_temperatures:
+        return None
+    if config.path is not None:
+        return load_own(config.path, config.name, config.own)
+    return SCHEDULES[config.name](getattr(config, config.name))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erpo.tracker.errors import TrackerError
-from erpo.tracker.keys import KEY_DTYPE, KeyArray, key_hex
+from erpo.tracker.keys import KEY_DTYPE, KeyArray, key_hex, require_keys
 
 _MAX_LOAD = 0.5
 _SMALLEST = 1024
@@ -32,7 +32,7 @@ class KeyIndex:
         self._size = 0
         self._slots: NDArray[np.int32] = np.full(2 * _SMALLEST, -1, dtype=np.int32)
         if keys is not None:
-            _require_keys(keys)
+            require_keys(keys)
             self._append(keys)
             for start in range(0, keys.size, _PIECE):
                 rows = self.rows_for(keys[start : start + _PIECE])
@@ -50,7 +50,7 @@ class KeyIndex:
 
     def rows_for(self, keys: KeyArray) -> NDArray[np.int64]:
         """Look keys of shape (k,) up; returns rows of shape (k,), -1 where a key is unknown."""
-        _require_keys(keys)
+        require_keys(keys)
         rows = np.full(keys.size, -1, dtype=np.int64)
         pending = np.arange(keys.size)
         slots, steps = self._probes(keys)
@@ -111,11 +111,6 @@ class KeyIndex:
         """First slot and step of keys; an odd step visits all slots, for their number is a power of two."""
         mask = np.uint64(self._slots.size - 1)
         return (keys["lo"] & mask).astype(np.int64), (keys["hi"] & mask | np.uint64(1)).astype(np.int64)
-
-
-def _require_keys(keys: KeyArray) -> None:
-    if keys.dtype != KEY_DTYPE or keys.ndim != 1:
-        raise TrackerError("keys must be a flat array of KEY_DTYPE; make it with keys_array()")
 
 
 def _distinct(keys: KeyArray) -> KeyArray:

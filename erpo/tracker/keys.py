@@ -78,6 +78,12 @@ def keys_array(keys: Sequence[bytes]) -> KeyArray:
     return np.frombuffer(b"".join(keys), dtype=KEY_DTYPE)
 
 
+def require_keys(keys: KeyArray) -> None:
+    """Raise unless this is an array of keys, shape (n,)."""
+    if keys.dtype != KEY_DTYPE or keys.ndim != 1:
+        raise TrackerError("keys must be a flat array of KEY_DTYPE; make it with keys_array()")
+
+
 def key_hex(key: bytes | np.void) -> str:
     """Write one key as 32 hexadecimal digits."""
     return (key if isinstance(key, bytes) else key.tobytes()).hex()

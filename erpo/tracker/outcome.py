@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erpo.tracker.errors import TrackerError
-from erpo.tracker.keys import KEY_DTYPE, KeyArray, key_hex
+from erpo.tracker.keys import KeyArray, key_hex, require_keys
 
 
 class Outcome(IntEnum):
@@ -73,6 +73,16 @@ def classify(
     return Outcome.ALL_CORRECT if is_correct(min(values), threshold, tolerance) else Outcome.ALL_WRONG
 
 
+# Of the arrays of `GroupOutcomes` beside the keys, in their order.
+_DTYPES = {
+    "outcomes": np.int8,
+    "accuracies": np.float64,
+    "sizes": np.int32,
+    "temperatures": np.float64,
+    "steps": np.int64,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class GroupOutcomes:
     """A batch of observed groups, one entry per group; the arrays are converted to the dtypes given here.
@@ -99,9 +109,8 @@ class GroupOutcomes:
     steps: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.keys.dtype != KEY_DTYPE or self.keys.ndim != 1:
-            raise TrackerError("keys must be a flat array of KEY_DTYPE; make it with keys_array()")
-        for name in ("outcomes", "accuracies", "sizes", "temperatures", "steps"):
+        require_keys(self.keys)
+        for name in _DTYPES:
             values = np.asarray(getattr(self, name))
             if values.shape != self.keys.shape:
                 raise TrackerError(
@@ -110,8 +119,7 @@ class GroupOutcomes:
             object.__setattr__(self, name, values)
         # Before the conversion, which would wrap 258 to 2.
         self._reject((self.outcomes < Outcome.ALL_WRONG) | (self.outcomes > Outcome.INCOMPLETE), "outcomes", "0 to 3")
-        dtypes = (("outcomes", np.int8), ("accuracies", np.float64), ("sizes", np.int32))
-        for name, dtype in (*dtypes, ("temperatures", np.float64), ("steps", np.int64)):
+        for name, dtype in _DTYPES.items():
             object.__setattr__(self, name, getattr(self, name).astype(dtype, copy=False))
         complete = self.outcomes != Outcome.INCOMPLETE
         in_unit_interval = (self.accuracies >= 0) & (self.accuracies <= 1)
@@ -126,14 +134,7 @@ class GroupOutcomes:
 
     def take(self, positions: NDArray[np.int64]) -> "GroupOutcomes":
         """Select groups by position, shape (k,)."""
-        return GroupOutcomes(
-            self.keys[positions],
-            self.outcomes[positions],
-            self.accuracies[positions],
-            self.sizes[positions],
-            self.temperatures[positions],
-            self.steps[positions],
-        )
+        return GroupOutcomes(*(getattr(self, name)[positions] for name in ("keys", *_DTYPES)))
 
     def _reject(self, bad: NDArray[np.bool_], name: str, wanted: str) -> None:
         if bad.any():

@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from erpo.tracker.config import TrackerConfig
+from erpo.tracker.config import TrackerConfig, make_schedule
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import PromptHistory
 from erpo.tracker.keys import KeyArray, keys_hex
 from erpo.tracker.outcome import GroupOutcomes, Outcome
-from erpo.tracker.schedules import Schedule, make_schedule
-from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, on_grid
+from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, Schedule, on_grid
 from erpo.tracker.schedules.own import check_temperatures
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT_VERSION = 1
-
-# Metrics go through the prompts in pieces: arrays above 128 KiB cost a system call and page faults each.
-_PIECE = 1 << 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,19 +222,16 @@ class PromptTracker:
         return PromptHistory(() if self._schedule is None else self._schedule.columns)
 
     def _temperature_metrics(self, schedule: Schedule) -> dict[str, float]:
-        total, highest, raised, at_cap, prompts = 0.0, 0.0, 0, 0, len(self)
-        for start in range(0, prompts, _PIECE):
-            rows = np.arange(start, min(start + _PIECE, prompts))
-            temperatures = schedule.temperatures(self._history, rows)
-            total += float(temperatures.sum())
-            highest = max(highest, float(temperatures.max()))
-            raised += int(np.count_nonzero(temperatures > schedule.t_base + TEMPERATURE_TOLERANCE))
-            at_cap += int(np.count_nonzero(temperatures >= schedule.t_max - TEMPERATURE_TOLERANCE))
+        temperatures = self.temperatures_of_seen()
         return {
-            "erpo/temperature/prompts_mean": total / prompts,
-            "erpo/temperature/prompts_max": highest,
-            "erpo/temperature/prompts_frac_raised": raised / prompts,
-            "erpo/temperature/prompts_frac_at_cap": at_cap / prompts,
+            "erpo/temperature/prompts_mean": float(temperatures.mean()),
+            "erpo/temperature/prompts_max": float(temperatures.max()),
+            "erpo/temperature/prompts_frac_raised": float(
+                (temperatures > schedule.t_base + TEMPERATURE_TOLERANCE).mean()
+            ),
+            "erpo/temperature/prompts_frac_at_cap": float(
+                (temperatures >= schedule.t_max - TEMPERATURE_TOLERANCE).mean()
+            ),
             **{f"erpo/schedule/{name}": value for name, value in schedule.scalars().items()},
         }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from erpo.tracker.schedules import make_schedule
+from erpo.tracker.config import make_schedule
 from erpo.trainer.config import ConfigError, ErpoConfig
 from erpo.trainer.early import MAX_TEMPERATURE, late_failures, missing_settings
 from erpo.trainer.ignored import ignored_settings
@@ -36,11 +36,11 @@ _LOG_PROBS = "actor_rollout_ref.rollout.calculate_log_probs"
 RA_ESTIMATORS = ("grpo", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "gpg")
 # Those for which RA has no meaning, and why.
 RA_WITHOUT_MEANING = {
-    "grpo_passk": "whose advantage is the lead of a group's best response over its second best, which no wrong answer "
-    "changes",
-    "reinforce_plus_plus": "which has no baseline of the group, so that all-correct groups have an advantage already",
-    "reinforce_plus_plus_baseline": "which whitens the advantages of the whole batch, so that pseudo samples in some "
-    "groups would shift those of all",
+    "grpo_passk": "whose advantage is the lead of a group's best response over its second best, and wrong answers do "
+    "not change it",
+    "reinforce_plus_plus": "which has no group baseline, so all-correct groups have an advantage already",
+    "reinforce_plus_plus_baseline": "which normalizes advantages over the whole batch, so pseudo samples in one "
+    "group would shift all the others",
     "gae": "whose baseline is a critic's and not the group's",
 }
 # vLLM raises lower temperatures to this value, silently.
@@ -84,7 +84,7 @@ def check_data_files(config: DictConfig) -> None:
         ConfigError: A file is missing, or of a kind that verl does not read.
     """
     if not config.data.val_files:
-        raise ConfigError("data.val_files is empty, and verl cannot start without; name a file.")
+        raise ConfigError("data.val_files is empty, but verl needs a validation file to start; name one.")
     for setting in ("train_files", "val_files"):
         files = config.data[setting]
         for file in [files] if isinstance(files, str) else files or []:
@@ -92,7 +92,7 @@ def check_data_files(config: DictConfig) -> None:
                 raise ConfigError(f"data.{setting} names {file}, which does not exist; name another file.")
             if not str(file).endswith((".parquet", ".json", ".jsonl")) and not config.data.custom_cls.path:
                 raise ConfigError(
-                    f"data.{setting} names {file}; verl reads .parquet, .json and .jsonl, name one of them."
+                    f"data.{setting} names {file}, but verl reads .parquet, .json and .jsonl; name such a file."
                 )
 
 
@@ -110,7 +110,7 @@ def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         yield from _engine_problems(config)
     else:
         if erpo.train_temperature == "base":
-            yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name or remove it."
+            yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name, or remove it."
         _warn_of_verls_division(config)
 
 
@@ -120,8 +120,8 @@ def _warn_of_verls_division(config: DictConfig) -> None:
     dtype = OmegaConf.select(config, "actor_rollout_ref.actor.fsdp_config.dtype")
     if temperature != 1.0 and dtype != "float32":
         warnings.warn(
-            f"actor_rollout_ref.rollout.temperature is {temperature:g}, by which verl divides bf16 logits in bf16, so "
-            "that training log-probs differ from the rollout's; to divide in float32, leave it at 1 and set "
+            f"actor_rollout_ref.rollout.temperature is {temperature:g}: verl divides bf16 logits by it in bf16, so "
+            "training log-probs differ from the rollout's; to divide in float32, leave it at 1 and set "
             f"erpo.schedule.name=constant erpo.schedule.constant.temperature={temperature:g} "
             f"actor_rollout_ref.model.external_lib={ENGINE_MODULE}.",
             stacklevel=3,
@@ -135,8 +135,8 @@ def _trainer_problems(config: DictConfig) -> Iterator[str]:
     manager = OmegaConf.select(config, "actor_rollout_ref.rollout.agent.agent_loop_manager_class", default=None)
     if manager != MANAGER_CLASS and not _is_ours(manager):
         yield (
-            f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, whose workers neither take a "
-            f"prompt's temperature nor tell of finished groups; set it to {MANAGER_CLASS} or a subclass of it."
+            f"actor_rollout_ref.rollout.agent.agent_loop_manager_class is {manager}, whose workers neither sample "
+            f"at a prompt's temperature nor report finished groups; set it to {MANAGER_CLASS} or a subclass of it."
         )
 
 
@@ -149,18 +149,23 @@ def _is_ours(manager: str | None) -> bool:
     try:
         found = get_class(manager)
     except Exception as error:
-        raise ConfigError(f"agent_loop_manager_class {manager} cannot be loaded: {error}") from error
+        raise ConfigError(
+            f"agent_loop_manager_class {manager} cannot be loaded ({error}); set it to {MANAGER_CLASS}."
+        ) from error
     return issubclass(found, ErpoAgentLoopManager)
 
 
 def _filter_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     enabled = bool(OmegaConf.select(config, "algorithm.filter_groups.enable", default=False))
     if erpo.groups.drop and not enabled:
-        yield "erpo.groups.drop needs verl's refill; set algorithm.filter_groups.enable=true."
+        yield "erpo.groups.drop is set, but verl's refill is off; set algorithm.filter_groups.enable=true."
     if enabled and not erpo.groups.drop:
         yield "algorithm.filter_groups.enable is true, but erpo.groups.drop is empty; name the kinds to drop."
     if erpo.ra.enable and "all_correct" in erpo.groups.drop:
-        yield "erpo.groups.drop removes the all-correct groups that erpo.ra.enable works on; set only one of them."
+        yield (
+            "erpo.groups.drop drops the all-correct groups that RA needs; remove all_correct from it, or set "
+            "erpo.ra.enable=false."
+        )
 
 
 def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
@@ -168,7 +173,7 @@ def _ra_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         return
     estimator = str(config.algorithm.adv_estimator)
     if estimator not in RA_ESTIMATORS:
-        reason = RA_WITHOUT_MEANING.get(estimator, "which is none of verl's, so that nothing is known of its baseline")
+        reason = RA_WITHOUT_MEANING.get(estimator, "which is not one of verl's estimators, so its baseline is unknown")
         yield (
             f"erpo.ra.enable has no meaning with algorithm.adv_estimator={estimator}, {reason}; set one of "
             f"{', '.join(RA_ESTIMATORS)}, or erpo.ra.enable=false."
@@ -188,7 +193,7 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
     t_base = schedule.t_base
     lowest = t_base if schedule.t_min is None else min(schedule.t_min, t_base)
     if lowest < MIN_TEMPERATURE:
-        yield f"erpo.schedule.{name} reaches T={lowest:g}, below vLLM's least temperature {MIN_TEMPERATURE}; raise it."
+        yield f"erpo.schedule.{name} reaches T={lowest:g}, below vLLM's lowest temperature {MIN_TEMPERATURE}; raise it."
     if schedule.t_max > MAX_TEMPERATURE:
         yield (
             f"erpo.schedule.{name} reaches T={schedule.t_max:g}, above {MAX_TEMPERATURE:g}, the highest that vLLM "
@@ -217,14 +222,14 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
             )
     elif not compares:
         warnings.warn(
-            f"{_LOG_PROBS} is false: rollout and training log-probs are not compared, so that a temperature which one "
-            "of them does not take would go unseen; set it to true.",
+            f"{_LOG_PROBS} is false, so rollout and training log-probs are not compared and a wrong temperature would "
+            "not be noticed; set it to true.",
             stacklevel=2,
         )
     if OmegaConf.select(config, "distillation.enabled", default=False):
         yield (
-            f"distillation.enabled is true, but verl's teacher is scored at T=1, the student at {name}'s temperatures; "
-            "set it to false, or erpo.schedule.name=none."
+            f"distillation.enabled is true, but verl scores the teacher at T=1 and the student at the temperatures of "
+            f"{name}; set it to false, or erpo.schedule.name=none."
         )
 
 
@@ -303,17 +308,17 @@ def _engine_problems(config: DictConfig) -> Iterator[str]:
     backend = OmegaConf.select(actor_rollout_ref, "model.fused_kernel_options.impl_backend", default=None)
     if fused and backend not in _FUSED_BACKENDS:
         yield (
-            f"actor_rollout_ref.model.fused_kernel_options.impl_backend is {backend}, so that verl fuses nothing; set "
+            f"actor_rollout_ref.model.fused_kernel_options.impl_backend is {backend}, so verl fuses nothing; set "
             f"one of {', '.join(_FUSED_BACKENDS)}."
         )
     if OmegaConf.select(actor_rollout_ref, "actor.calculate_sum_pi_squared", default=False):
         yield (
-            "actor_rollout_ref.actor.calculate_sum_pi_squared is true, but verl takes it from one temperature for all "
-            "responses; set it to false."
+            "actor_rollout_ref.actor.calculate_sum_pi_squared is true, but verl computes it with one temperature for "
+            "all responses; set it to false."
         )
     external = actor_rollout_ref.model.get("external_lib", None)
     if ENGINE_MODULE not in ([external] if isinstance(external, str) else list(external or [])):
         yield (
-            f"actor_rollout_ref.model.external_lib does not name {ENGINE_MODULE}, so log-probs would be taken at one "
-            "temperature; add it."
+            f"actor_rollout_ref.model.external_lib does not name {ENGINE_MODULE}, so log-probs would be computed at "
+            "one temperature for all responses; add it."
         )

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The settings under ``erpo:``. These dataclasses are the truth; ``configs/erpo/default.yaml`` mirrors them."""
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from typing import Any
 
-from erpo.tracker import Outcome, TrackerConfig, is_correct
+from erpo.tracker import Outcome, TrackerConfig, TrackerError, is_correct
+from erpo.tracker.settings import typed_settings
 
 DROPPABLE = {"all_correct": Outcome.ALL_CORRECT, "all_wrong": Outcome.ALL_WRONG}
 
@@ -76,8 +76,7 @@ class GroupsConfig:
         drop: Kinds of groups that are dropped and refilled: ``all_correct``, ``all_wrong``, both or none.
         refill_factor: Groups that are generated for each missing one (``trainer_mode=sync``): 1 wastes none; verl's 2
             needs fewer rounds and throws the surplus away.
-        refill_limit: Once a step has dropped so many batches' worth of groups, it drops no more and trains on what it
-            gets.
+        refill_limit: Number of batches of dropped groups after which a step drops no more and trains on what it gets.
         max_unscored: Largest share of a step's groups that may hold a response without a score; above it the run ends.
     """
 
@@ -146,7 +145,7 @@ class SamplesConfig:
 
     Attributes:
         every: Steps between two samples; 0 is off.
-        groups: Groups in a sample, the hottest first.
+        groups: Groups in a sample, those with the highest temperatures first.
     """
 
     every: int = 4
@@ -163,7 +162,7 @@ class TripwireConfig:
 
     Attributes:
         enable: Whether the rollout is watched.
-        steps: Steps with raised prompts that are looked at together.
+        steps: Steps with raised prompts over which the share is fitted.
         limit: Share of the raise that may be missing in the rollout's log-probs: 0 is sampling at each prompt's
             temperature, 1 at ``rollout.temperature``.
     """
@@ -186,10 +185,10 @@ class StateConfig:
 
     Attributes:
         require: Whether a checkpoint without tracker state (one of plain verl, say) is refused.
-        accept_changed_data: Whether state of another data set is accepted; histories of prompts in both are kept, the
-            new data are read from their beginning.
-        accept_changed: Settings that may differ from those of the run or checkpoint that is continued, where they make
-            the experiment: names, prefixes of names ("erpo.schedule") or patterns ("erpo.*").
+        accept_changed_data: Whether state of another data set is accepted. Histories of prompts that are in both are
+            kept, and the new data are read from their beginning.
+        accept_changed: Settings that affect the results and may still differ from those of the run or checkpoint that
+            is continued: names, prefixes of names ("erpo.schedule") or patterns ("erpo.*").
     """
 
     require: bool = True
@@ -210,8 +209,8 @@ class WatchdogConfig:
     """When a run that waits for responses ends.
 
     Attributes:
-        seconds: So long the trainer waits without any response that finishes, in seconds; a process that died ends the
-            wait at once. It must be longer than the longest response, of all its turns. None or 0: no watchdog.
+        seconds: Seconds that the trainer waits for any response to finish before the run ends; a process that died ends
+            the wait at once. Set it above the time of the longest response with all its turns. None or 0: no watchdog.
     """
 
     seconds: float | None = 3600.0
@@ -239,9 +238,9 @@ class ErpoConfig:
         state: What a resumed run accepts.
         samples: Which responses are kept to be read.
         watchdog: When a run that waits for responses ends.
-        token_budget: Response tokens to generate, dropped groups included; the run ends with the step that comes
-            nearest, or earlier by verl's own settings. None: by those alone.
-        poll_interval: Seconds between two looks for finished groups; None keeps verl's 2 s.
+        token_budget: Response tokens to generate, dropped groups included. The run ends with the step that comes
+            nearest, or earlier if verl's own settings say so. None: only verl's settings end it.
+        poll_interval: Seconds between two polls for finished groups; None keeps verl's 2 s.
     """
 
     method: str = "erpo"
@@ -278,20 +277,14 @@ class ErpoConfig:
         Raises:
             ConfigError: A setting is unknown, of the wrong type, or cannot be used.
         """
-        sections = {
-            "accuracy": AccuracyConfig,
-            "groups": GroupsConfig,
-            "ra": RAConfig,
-            "samples": SamplesConfig,
-            "state": StateConfig,
-            "tripwire": TripwireConfig,
-            "watchdog": WatchdogConfig,
-        }
-        checked = _typed(cls, _known(cls, values, "erpo"), "erpo")
-        for name, section in sections.items():
-            if name in checked:
-                where = f"erpo.{name}"
-                checked[name] = section(**_typed(section, _known(section, checked[name], where), where))
+        try:
+            checked = typed_settings("erpo", cls, values)
+            for name, section in ((entry.name, entry.type) for entry in fields(cls)):
+                if name in checked and name != "schedule" and isinstance(section, type) and is_dataclass(section):
+                    checked[name] = section(**typed_settings(f"erpo.{name}", section, checked[name]))
+        except TrackerError as error:
+            # A sentence, or one that ends with a question.
+            raise ConfigError(str(error) if str(error).endswith("?") else f"{error}.") from error
         try:
             checked["schedule"] = TrackerConfig.from_dict(checked.get("schedule", {}))
         except ValueError as error:
@@ -302,40 +295,3 @@ class ErpoConfig:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message + ".")
-
-
-def _known(cls: type, values: Any, where: str) -> dict[str, Any]:
-    """Reject what the dataclass does not know."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} is {values!r}; it must be a mapping of settings.")
-    names = [f.name for f in fields(cls)]
-    for name in values:
-        if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known settings: {', '.join(names)}."
-            raise ConfigError(f"{where}.{name} is not a setting; {hint}")
-    return dict(values)
-
-
-_ACCEPTED: dict[Any, tuple[type, ...]] = {
-    bool: (bool,),
-    int: (int,),
-    int | None: (int, type(None)),
-    float: (int, float),
-    float | None: (int, float, type(None)),
-    str: (str,),
-    str | None: (str, type(None)),
-    tuple[str, ...]: (list, tuple),
-}
-
-
-def _typed(cls: type, values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Reject values of another type than the dataclass's, which would fail later and elsewhere."""
-    for f in fields(cls):
-        if f.name not in values or f.type not in _ACCEPTED:
-            continue
-        value, accepted = values[f.name], _ACCEPTED[f.type]
-        if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-            name = getattr(f.type, "__name__", str(f.type))
-            raise ConfigError(f"{where}.{f.name} is {value!r}; it must be of type {name}.")
-    return values

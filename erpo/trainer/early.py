@@ -202,10 +202,10 @@ def _custom_sampler(path: str, name: str) -> Iterator[str]:
     try:
         sampler = load_extern_type(path, name)
     except Exception as error:
-        yield f"{where} cannot be loaded ({' '.join(str(error).split())}); mend its path or name."
+        yield f"{where} cannot be loaded ({' '.join(str(error).split())}); fix its path or name."
         return
     if not (isinstance(sampler, type) and issubclass(sampler, ReplayBuffer)):
-        yield f"{where}.name is {name}, which is no subclass of verl's ReplayBuffer; derive it from that."
+        yield f"{where}.name is {name}, which is not a subclass of verl's ReplayBuffer; derive it from that."
         return
     for base in sampler.__mro__[: sampler.__mro__.index(ReplayBuffer)]:
         if base.__module__.startswith("verl."):

@@ -66,8 +66,8 @@ def checkpoint_to_resume(config: DictConfig) -> Path | None:
     step = marker.read_text().strip()
     if not step.isdigit():
         raise ConfigError(
-            f"{marker} holds {step!r} and not the number of a step; write that of the newest global_step_N into it, or "
-            "remove it to start from scratch."
+            f"{marker} holds {step!r}, which is not a step number; write the number of the newest global_step_N into "
+            "it, or remove the file to start from scratch."
         )
     folder = marker.parent / f"global_step_{step}"
     return folder if folder.is_dir() else None

@@ -201,7 +201,7 @@ def _check(file: Path, now: Mapping[str, Any], accepted: Sequence[str]) -> None:
         where = file.parent.parent if file.parent.name == STATE_FOLDER else file.parent
         raise ConfigError(
             f"{where} belongs to another experiment ({'; '.join(shown)}{more}); set another trainer.default_local_dir, "
-            f"or accept what differs by erpo.state.accept_changed=[{','.join(refused)}]."
+            f"or accept the differences with erpo.state.accept_changed=[{','.join(refused)}]."
         )
 
 

@@ -50,7 +50,7 @@ def ignored_settings(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     algorithm = config.algorithm
     if algorithm.adv_estimator == "grpo_vectorized" and not algorithm.get("norm_adv_by_std_in_grpo", True):
         yield (
-            "algorithm.norm_adv_by_std_in_grpo is false, but verl's V1 trainer hands it to grpo alone, and "
+            "algorithm.norm_adv_by_std_in_grpo is false, but verl's V1 trainer passes it to grpo only, and "
             "grpo_vectorized divides by the standard deviation; set algorithm.adv_estimator=grpo or remove it."
         )
     yield from _ignored_by_filter(config, erpo)
@@ -69,7 +69,7 @@ def _ignored_by_filter(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     if filtered and metric not in (judged_by, "acc", None):
         yield (
             f"algorithm.filter_groups.metric is {metric}, but groups are judged by erpo.accuracy.metric ({judged_by}); "
-            f"set that to {metric} and the former to acc."
+            f"set erpo.accuracy.metric={metric} and algorithm.filter_groups.metric=acc."
         )
 
 

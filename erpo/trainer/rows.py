@@ -96,7 +96,7 @@ def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str, o
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # verl reads some cells itself; the raw row tells which.
         raw = getattr(dataset, "dataframe", None)
-        problem = (_broken_cell(raw[number]) if raw is not None else None) or f"cannot be read ({error!r}); mend it"
+        problem = (_broken_cell(raw[number]) if raw is not None else None) or f"cannot be read ({error!r}); fix it"
     if problem is not None:
         raise ConfigError(f"{setting}, row {number}: {problem}.")
     return row
@@ -104,9 +104,9 @@ def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str, o
 
 def _broken_cell(row: Mapping[str, Any]) -> str | None:
     if "__rollout_n__" in row:
-        return "there is a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop it"
+        return "there is a column __rollout_n__, but all groups of ERPO have rollout.n responses; drop the column"
     if not isinstance(row.get("data_source"), str):
-        return f"data_source is {row.get('data_source')!r}; name the data set, which chooses the scorer"
+        return f"data_source is {row.get('data_source')!r}; set it to the name by which verl chooses the scorer"
     for name, optional in (("extra_info", True), ("reward_model", False)):
         cell = row.get(name)
         if isinstance(cell, str):

@@ -20,7 +20,7 @@ _LOOK_EVERY = 5.0
 _GIB = 2**30
 _GO_ON = (
     "If it was killed for memory, give it more (fewer workers, a lower rollout.gpu_memory_utilization or batch); "
-    "the same command goes on from the last checkpoint."
+    "the same command continues from the last checkpoint."
 )
 
 
@@ -84,7 +84,7 @@ class Watchdog:
         dead = [f"{workers[actor]} {describe(found)}" for actor, found in dead_actors(workers).items()]
         if dead:
             raise StalledError(
-                f"{len(dead)} of {len(workers)} processes that work on responses died, so that the batch can never be "
+                f"{len(dead)} of {len(workers)} processes that work on responses died, so the batch can never be "
                 f"complete: {'; '.join(dead)}. {_GO_ON} {self._seen(groups)}"
             )
 
@@ -93,7 +93,7 @@ class Watchdog:
         return (
             f"Waited for: {groups}; last response: {self.last_response or 'none since the start'}; memory of the "
             f"trainer's node: {memory.available / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free, "
-            f"{self.least_free / _GIB:.1f} at the least while waiting."
+            f"at least {self.least_free / _GIB:.1f} free while waiting."
         )
 
 

@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="Parquet file in verl's row schema")
     parser.add_argument(
-        "--compare", action="store_true", help="instead: accepted gold answers by scorer and spelling of the answer"
+        "--compare",
+        action="store_true",
+        help="print instead how many gold answers each scorer accepts in each spelling",
     )
     parser.add_argument(
         "--reward-function", metavar="PATH", help="Python file, or pkg://module, with a reward function in verl's form"
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rejected or fooled:
         sys.exit(
             f"error: {rejected} gold answers are rejected and {fooled} wrong ones accepted; "
-            "mend these rows or prepare the set with another --template"
+            "fix these rows or prepare the set with another --template"
         )
 
 

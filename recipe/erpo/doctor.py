@@ -37,7 +37,7 @@ def findings(overrides: list[str]) -> Iterable[Finding]:
 
 
 def print_table(found: list[Finding], console: Console) -> None:
-    """Print the findings, one a row, and below them what mends those that are not ok."""
+    """Print the findings, one a row, and below them what fixes those that are not ok."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     table.add_column("check", no_wrap=True)
@@ -47,8 +47,8 @@ def print_table(found: list[Finding], console: Console) -> None:
         table.add_row(f"[{style}]{finding.level.value}[/]", finding.check, escape(finding.found))
     console.print(table)
     for finding in found:
-        if finding.mend:
-            console.print(f"{finding.check}: {finding.mend}", markup=False, highlight=False, soft_wrap=True)
+        if finding.fix:
+            console.print(f"{finding.check}: {finding.fix}", markup=False, highlight=False, soft_wrap=True)
     counts = {level: sum(finding.level is level for finding in found) for level in Level}
     console.print(f"{counts[Level.ERROR]} errors, {counts[Level.WARNING]} warnings", highlight=False)
 

@@ -33,7 +33,7 @@ def machine(name: str) -> Hardware:
     """
     count, _, card = name.partition("x")
     if not count.isdigit() or int(count) < 1 or card not in CARDS:
-        raise EstimateError(f"{name!r} is no machine; write a number of GPUs, x and one of {', '.join(CARDS)}")
+        raise EstimateError(f"{name!r} is not a machine; write a number of GPUs, x and one of {', '.join(CARDS)}")
     return Hardware(name, int(count), *CARDS[card])
 
 

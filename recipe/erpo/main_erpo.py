@@ -41,25 +41,36 @@ def train(config: DictConfig) -> int | None:
         from erpo.platform.cpu import activate
 
         activate()
-    import ray
-    from verl.trainer.main_ppo import run_ppo
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
 
-    from erpo.environment.attention import choose_attention
-    from erpo.environment.examination import start_problem
-    from erpo.runs import stop
-    from erpo.runs.lock import locked
     from erpo.runs.summary import print_summary
-    from erpo.trainer.checks import check_data_files, check_settings
-    from erpo.trainer.config import ConfigError
-    from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folders, validates_only
-    from erpo.trainer.identity import check_identity
-    from erpo.trainer.runner import ErpoTaskRunner
+    from erpo.trainer.folders import log_folder, prepare_folders, validates_only
 
     auto_set_device(config)
     run_folder = prepare_folders(config)
+    _check(config, run_folder)
+    logs = log_folder(config)
+    # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
+    tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
+    stopped = _run(config, logs)
+    if stopped is not None:
+        return stopped
+    print_summary(logs)
+    if not validates_only(config):
+        _write_report(logs)
+    return None
+
+
+def _check(config: DictConfig, run_folder: Path) -> None:
+    """Stop before anything starts what could not be trained; make what the experiment makes itself on the way."""
+    from erpo.environment.attention import choose_attention
+    from erpo.environment.examination import start_problem
+    from erpo.trainer.checks import check_data_files, check_settings
+    from erpo.trainer.config import ConfigError
+    from erpo.trainer.folders import checkpoint_to_resume, validates_only
+    from erpo.trainer.identity import check_identity
+
     check_settings(config)
     problem = start_problem(config)
     if problem is not None:
@@ -71,10 +82,20 @@ def train(config: DictConfig) -> int | None:
         print(chosen)
     if not validates_only(config):
         check_identity(config, run_folder, checkpoint_to_resume(config))
-    logs = log_folder(config)
-    # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
-    tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
-    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
+
+
+def _run(config: DictConfig, logs: Path) -> int | None:
+    """Train with verl's entry point; returns the step after which the run stopped because it was asked to."""
+    # Not below: loggers keep the terminal that they find when they are imported.
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from erpo.runs import stop
+    from erpo.runs.lock import locked
+    from erpo.trainer.runner import ErpoTaskRunner
+
     with locked(logs), _terminal(config, logs):
         stop.forget(logs)
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
@@ -87,12 +108,7 @@ def train(config: DictConfig) -> int | None:
             ray.shutdown()
         stopped = stop.stopped_at(logs)
         stop.forget(logs)
-    if stopped is not None:
-        return stopped
-    print_summary(logs)
-    if not validates_only(config):
-        _write_report(logs)
-    return None
+    return stopped
 
 
 def _prepare_artefacts(config: DictConfig) -> None:
@@ -101,15 +117,15 @@ def _prepare_artefacts(config: DictConfig) -> None:
 
     try:
         if "arithmetic" in config:
-            from erpo.arithmetic import prepare as arithmetic
-            from erpo.arithmetic.warmup import WarmupConfig
+            from erpo.tasks.arithmetic import prepare as arithmetic
+            from erpo.tasks.arithmetic.warmup import WarmupConfig
 
             settings = dict(config.arithmetic)
             folder, seed = settings.pop("folder"), settings.pop("base_seed")
             warmup = None if seed is None else WarmupConfig(seed=seed)
             arithmetic.prepare(folder, arithmetic.PrepareConfig(**settings, warmup=warmup))
         if "word_problems" in config:
-            from erpo.smollm2 import prepare as smollm2
+            from erpo.tasks.word_problems import prepare as smollm2
 
             settings = dict(config.word_problems)
             folder = settings.pop("folder")
@@ -161,7 +177,9 @@ class _StopsOnSigterm:
             os.kill(os.getpid(), number)
             return
         stop.request(self._folder)
-        print("SIGTERM: the run saves and ends with the present step; a second one ends it at once.", file=sys.stderr)
+        print(
+            "SIGTERM: the run saves and ends after the current step; a second SIGTERM ends it at once.", file=sys.stderr
+        )
 
 
 def _write_report(run_folder: Path) -> None:
@@ -219,7 +237,7 @@ def main(config: DictConfig) -> None:
     except RayActorError as error:
         sys.exit(f"error: {death_message(error)}")
     if stopped is not None:
-        print(f"stopped by SIGTERM after step {stopped}, which is saved; the same command goes on from there")
+        print(f"stopped by SIGTERM after step {stopped}, which is saved; the same command continues from there")
         sys.exit(EXIT_STOPPED)
 
 

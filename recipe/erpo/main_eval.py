@@ -2,12 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluate a model or a run: ``python -m recipe.erpo.main_eval model=PATH sets=[aime24,math500] n=32``."""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
-from erpo.evaluation.config import EvaluationError
+from erpo.evaluation.command import find, run
+from erpo.evaluation.config import EvalConfig
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 
@@ -20,15 +19,11 @@ def evaluate(config: DictConfig) -> None:
     Raises:
         EvaluationError: Something cannot be used.
     """
-    from erpo.evaluation.checkpoint import find_model
     from erpo.evaluation.collect import Part, collect, folder_of
-    from erpo.evaluation.config import EvalConfig, fill_from_run, read_settings
     from erpo.evaluation.data import find_sets, load_problems
     from erpo.evaluation.summary import write_summary
 
-    settings = read_settings(EvalConfig, config)
-    source = find_model(settings.model)
-    settings = fill_from_run(settings, source.run)
+    settings, source = find(EvalConfig, config)
     assert settings.n is not None and settings.temperature is not None
     files = find_sets(settings.sets, settings.data_folder)
     parts = [Part(name, load_problems(file), settings.n, settings.temperature) for name, file in files.items()]
@@ -40,12 +35,7 @@ def evaluate(config: DictConfig) -> None:
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="eval", version_base=None)
 def main(config: DictConfig) -> None:
     """Command line."""
-    try:
-        evaluate(config)
-    except EvaluationError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+    run(evaluate, config)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (DataError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted; files named above are whole, others are as they were", file=sys.stderr)
+        print("interrupted; the files named above are complete, and the others are unchanged", file=sys.stderr)
         sys.exit(130)
 
 

@@ -6,13 +6,13 @@ What a user looks at before choosing dT and T_max: which share of the training p
 all-wrong at each temperature, what higher temperatures do to the all-correct ones, and responses to read.
 """
 
-import sys
 from dataclasses import asdict
 
 import hydra
 from omegaconf import DictConfig
 
-from erpo.evaluation.config import EvaluationError
+from erpo.evaluation.command import find, run
+from erpo.evaluation.config import ResidualConfig
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 
@@ -25,17 +25,13 @@ def measure(config: DictConfig) -> None:
     Raises:
         EvaluationError: Something cannot be used.
     """
-    from erpo.evaluation.checkpoint import find_model
     from erpo.evaluation.collect import Part, collect, folder_of
-    from erpo.evaluation.config import ResidualConfig, fill_from_run, read_settings
     from erpo.evaluation.data import draw, find_set, load_problems
     from erpo.evaluation.residual import part_name, residual_rows, suggest
     from erpo.evaluation.residual_report import REPORT_FILE, write_report
     from erpo.trainer.config import AccuracyConfig
 
-    settings = read_settings(ResidualConfig, config)
-    source = find_model(settings.model)
-    settings = fill_from_run(settings, source.run)
+    settings, source = find(ResidualConfig, config)
     assert settings.n is not None
     _, file = find_set(settings.data, settings.data_folder)
     problems = draw(load_problems(file), settings.prompts, settings.seed)
@@ -59,12 +55,7 @@ def measure(config: DictConfig) -> None:
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="residual_share", version_base=None)
 def main(config: DictConfig) -> None:
     """Command line."""
-    try:
-        measure(config)
-    except EvaluationError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+    run(measure, config)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ def test_differences_are_paired_by_seed(runs):
     assert interval(values["erpo"][:0]) == "-" and interval(pd.Series([0.01])) == "+1.0 (one seed)"
     table = accuracy_table(checkpoints, BUDGET, ["grpo", "erpo"]).set_index("method")
     assert table.loc["erpo", "end - grpo"] == "+2.0 ± 12.7" and table.loc["grpo", "end - grpo"] == "-"
+    # The sign ± is for intervals alone: a spread over seeds is named.
+    assert "(sd 0." in table.loc["erpo", "at the end"] and "±" not in table.loc["erpo", "at the end"]
 
 
 def test_results_leave_out_what_is_not_finished(runs, tmp_path):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import quickstart
-from erpo.arithmetic.base import BASE_FOLDER
+from erpo.tasks.arithmetic.base import BASE_FOLDER
 
 
 @pytest.fixture

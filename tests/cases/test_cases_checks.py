@@ -132,7 +132,7 @@ REFUSED = [
         "calculate_log_probs=false switches off",
         id="base-temperature-without-log-probs",
     ),
-    pytest.param("erpo", ["distillation.enabled=true"], "teacher is scored at T=1", id="teacher-at-one"),
+    pytest.param("erpo", ["distillation.enabled=true"], "scores the teacher at T=1", id="teacher-at-one"),
     pytest.param(
         "grpo", ["custom_reward_function.path=/r.py"], r"set reward\.custom_reward_function\.path", id="old-reward-path"
     ),
@@ -213,7 +213,7 @@ def test_a_checkpoint_of_another_schedule_is_refused(build, tmp_path):
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        pytest.param("class S: pass", "no subclass of verl's ReplayBuffer", id="sampler-of-its-own-kind"),
+        pytest.param("class S: pass", "not a subclass of verl's ReplayBuffer", id="sampler-of-its-own-kind"),
         pytest.param(
             "class S(ReplayBuffer):\n  def sample(self): return None",
             r"call super\(\).sample\(\)",

@@ -15,7 +15,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.datasets.errors import DataError
 from erpo.datasets.prepare import prepare
 from erpo.datasets.rewards import Score, check_rewards
@@ -36,6 +35,7 @@ from erpo.evaluation.residual import group_table
 from erpo.evaluation.sampler import Response, Sampler
 from erpo.evaluation.scorer import Scorer
 from erpo.evaluation.summary import write_summary
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 from erpo.tracker import Outcome, is_correct
 from erpo.trainer.config import AccuracyConfig
 from recipe.erpo.main_erpo import CONFIG_FOLDER
@@ -239,7 +239,7 @@ def test_a_keeper_that_was_killed_ends_the_evaluation_and_no_verdict_is_made_up(
     (tmp_path / "reward.py").write_text(FAILING.format(body="pass"))
     scorer = Scorer(SamplingConfig(reward_function=str(tmp_path / "reward.py")))
     os.kill(scorer._process._pid, signal.SIGKILL)
-    with pytest.raises(EvaluationError, match="ended from outside"):
+    with pytest.raises(EvaluationError, match="was killed"):
         scorer.judge(Problem("k", "s", [], "1", {}), "a")
     scorer.close()
 
@@ -361,7 +361,7 @@ def test_a_changed_scorer_judges_anew_and_samples_nothing(evaluate, capsys, chan
     again, sampled = evaluate(**{**body, **change})
     assert sampled == 0 and again["correct"].mean() == mean
     assert again["response"].tolist() == first["response"].tolist()
-    assert ("judged anew" in capsys.readouterr().out) == (mean > 0)
+    assert ("judged again" in capsys.readouterr().out) == (mean > 0)
 
 
 def test_skipped_prompts_and_unjudged_responses_are_counted(evaluate, capsys):
@@ -501,7 +501,7 @@ def test_two_files_of_one_name_are_two_sets(tmp_path):
     [
         pytest.param(lambda path: path.with_suffix(".parquet").write_bytes(b""), "cannot be read", id="empty"),
         pytest.param(lambda path: path.with_suffix(".parquet").write_bytes(b"\xff\xfe"), "cannot be read", id="bytes"),
-        pytest.param(lambda path: path.with_suffix(".parquet").mkdir(), "is no Parquet file", id="a-folder"),
+        pytest.param(lambda path: path.with_suffix(".parquet").mkdir(), "is not a Parquet file", id="a-folder"),
         pytest.param(lambda path: None, "does not exist", id="nothing"),
     ],
 )
@@ -552,7 +552,7 @@ def test_answers_stay_what_they_are(tmp_path, lines, answers, form):
         pytest.param(b'{"problem": "p", "answer": null}', "empty answer", id="answer-null"),
         pytest.param(b'{"problem": "p", "answer": NaN}', "empty answer", id="answer-nan"),
         pytest.param(b'{"problem": "p", "answer": "1"}\n\xff', "line 2 .* not UTF-8", id="not-utf8"),
-        pytest.param(b'{"problem": "p", "answer": "1"}\n{', "line 2 .* no JSON", id="cut-off"),
+        pytest.param(b'{"problem": "p", "answer": "1"}\n{', "line 2 .* not JSON", id="cut-off"),
         pytest.param(b'{"problem": "p", "answer": "1"}\n3', "line 2 .* no row", id="a-number-in-a-line"),
         pytest.param(b'[{"problem": "p", "answer": "1"}, 3]', "row 2 .* no row", id="a-number-in-the-list"),
         pytest.param(b'{"problem": "p"}', "needs 'problem' and 'answer'", id="no-answers"),

@@ -260,7 +260,7 @@ def test_too_many_unscored_groups_end_the_run_with_the_reason(unscored, stops):
     groups = group * unscored + good * (10 - unscored)
     if stops:
         with pytest.raises(
-            ValueError, match=r"step 3 6 of 10 groups .* more than .*max_unscored=0.5: no 'strict'; mend"
+            ValueError, match=r"step 3 6 of 10 groups .* more than .*max_unscored=0.5: no 'strict'; fix"
         ):
             self._stop_if_unscored(groups)
     else:
@@ -351,7 +351,9 @@ def test_a_step_of_prompts_that_the_model_cannot_solve_ends(monkeypatch):
     assert rollout.generated == 48
     assert self.stopped_refilling == "erpo.groups.refill_limit=2 batches"
     assert "step 3 is refilling: " in self.sentences[0] and " groups dropped for a batch of 16" in self.sentences[0]
-    assert self.sentences[-1] == "step 3 drops no more after 32 dropped groups (erpo.groups.refill_limit=2 batches)"
+    assert (
+        self.sentences[-1] == "step 3 keeps all further groups after dropping 32 (erpo.groups.refill_limit=2 batches)"
+    )
 
 
 def test_the_token_budget_holds_within_a_step(monkeypatch):

@@ -718,7 +718,7 @@ def test_a_first_sigterm_asks_the_run_to_stop_and_a_second_ends_it(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
-    assert errors.count("the run saves and ends with the present step") == 1
+    assert errors.count("the run saves and ends after the current step") == 1
     stop.answer(tmp_path, 3)
     assert stop.stopped_at(tmp_path) == 3
     stop.forget(tmp_path)

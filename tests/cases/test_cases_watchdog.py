@@ -143,7 +143,7 @@ def test_dead_processes(cluster, role, end, message, monkeypatch):
     else:
         assert re.match(rf"1 of 2 processes that work on responses died.*: {role} \(process \d+ on [\d.]+\)", error)
         assert message in error and "0 pending, 8 running" in error and "GiB free" in error
-        assert "the same command goes on from the last checkpoint" in error and "\n" not in error
+        assert "the same command continues from the last checkpoint" in error and "\n" not in error
 
 
 @pytest.mark.ray
@@ -164,7 +164,7 @@ def test_a_call_to_a_dead_process_ends_the_run_with_a_sentence(cluster, from_act
         "error: A process of the run died. The actor died unexpectedly before finishing this task"
     )
     assert "class_name: Worker" in message and "worker process has died" in message and "\n" not in message
-    assert message.endswith("the same command goes on from the last checkpoint.")
+    assert message.endswith("the same command continues from the last checkpoint.")
 
 
 @ray.remote

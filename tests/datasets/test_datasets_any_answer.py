@@ -15,13 +15,13 @@ from verl import DataProto
 from verl.trainer.ppo.reward import load_reward_manager
 from verl.utils.reward_score import default_compute_score
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.datasets.any_answer import PATH, compute_score, takes_lists
 from erpo.datasets.errors import DataError
 from erpo.datasets.rewards import SCORERS, check_rewards, load_reward_function, wrong_answer
 from erpo.evaluation.config import EvalConfig, EvaluationError, fill_from_run
 from erpo.evaluation.data import load_problems
 from erpo.evaluation.scorer import Scorer
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.trainer.config import ConfigError
 from erpo.trainer.rows import check_rows
 from recipe.erpo.check_rewards import main
@@ -80,7 +80,7 @@ def test_what_no_list_can_be_asked_of():
     with pytest.raises(NotImplementedError):
         compute_score("nothing", "Answer: 1", ["1"])
     for data_source, ground_truth in (("math_dapo", {"target": ["Paris"]}), ("searchR1_nq", {"target": ["Paris"]})):
-        with pytest.raises(ValueError, match="is no answer or list of answers"):
+        with pytest.raises(ValueError, match="is neither an answer nor a list of answers"):
             compute_score(data_source, "Answer: target", ground_truth)
     assert takes_lists("math_dapo") and takes_lists("a set of mine")
     assert not takes_lists("codecontests") and not takes_lists("searchR1_nq")

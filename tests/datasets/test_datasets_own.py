@@ -16,11 +16,11 @@ import pytest
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.datasets import own, own_source
 from erpo.datasets.layouts import cell_text
 from erpo.datasets.prepare import prompt_id
 from erpo.datasets.rewards import check_rewards
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.trainer.rows import check_rows
 from recipe.erpo.prepare_data import main
 
@@ -241,7 +241,7 @@ def test_without_a_connection_the_way_out_is_named(tmp_path):
     [
         ([{"p": "a", "gold": "1"}], "has no column 'q', only p, gold; name one of them with --problem"),
         ([{"q": "a", "golds": "1"}], "has no column 'gold', only q, golds; did you mean 'golds'?"),
-        ([*ROWS[:2], {"q": "c", "gold": " "}], "row 3 of .* has an empty answer .column 'gold'.; mend or remove it"),
+        ([*ROWS[:2], {"q": "c", "gold": " "}], "row 3 of .* has an empty answer .column 'gold'.; fix or remove it"),
         ([{"q": "a", "gold": []}], "row 1 of .* has an empty answer"),
         ([{"q": "a", "gold": ["1", ""]}], "row 1 of .* has an empty answer in its list"),
         ([*ROWS[:1], {"q": "b"}], "row 2 of .* has an empty answer"),
@@ -256,7 +256,7 @@ def test_without_a_connection_the_way_out_is_named(tmp_path):
         ([{"q": "a", "gold": float("inf")}], "has the answer inf"),
         (
             [*ROWS[:2], {**ROWS[0], "gold": "3"}],
-            "rows 1 and 3 of .* give one problem the answers '2' and '3'; mend or remove one of them",
+            "rows 1 and 3 of .* give one problem the answers '2' and '3'; fix or remove one of them",
         ),
         ([{"q": "a", "gold": ["1", "2"]}, {"q": "a", "gold": "1"}], "the answers '1' or '2' and '1'"),
         ([], "holds no rows"),
@@ -275,13 +275,13 @@ NESTED = {"q": {"text": "a", "parts": ["b"]}, "gold": "1"}
 @pytest.mark.parametrize(
     ("row", "column", "message"),
     [
-        (NESTED, "q.txt", "row 1 of .* has no 'txt' in 'q', only text, parts; change --problem or mend the row"),
+        (NESTED, "q.txt", "row 1 of .* has no 'txt' in 'q', only text, parts; change --problem or fix the row"),
         (NESTED, "q.parts.1", "row 1 of .* has a list of 1 in 'q.parts', which has no place '1'"),
         (NESTED, "q.parts.first", "which has no place 'first'"),
-        (NESTED, "q.text.deep", "has a value of type str in 'q.text', inside of which is no 'deep'"),
+        (NESTED, "q.text.deep", "has a value of type str in 'q.text', which has no 'deep' inside"),
         (NESTED, "qq.text", "has no column 'qq', only q, gold; did you mean 'q'?"),
         ({**NESTED, "q": None}, "q.text", "row 1 of .* has an empty problem"),
-        ({**NESTED, "q": '{"text": "a"}'}, "q.text", "has a value of type str in 'q', inside of which is no 'text'"),
+        ({**NESTED, "q": '{"text": "a"}'}, "q.text", "has a value of type str in 'q', which has no 'text' inside"),
     ],
 )
 def test_places_inside_of_cells_that_are_not_there(tmp_path, write, prepared, row, column, message):
@@ -296,7 +296,7 @@ def test_places_inside_of_cells_that_are_not_there(tmp_path, write, prepared, ro
         (["mine", "--source", "{rows}"], "'mine' is not a set; choose from .*, or give --problem, --answer and"),
         (["mine", "--source", "{rows}", "--problem", "q"], "also needs --answer and --data-source; add them, or leave"),
         (["math500", "--source", "{rows}", "--id", "key"], "--id is for a set of your own, which also needs --problem"),
-        (["math500", "--source", "{rows}", *COLUMNS], "math500 is a set that is known here, .*choose another NAME"),
+        (["math500", "--source", "{rows}", *COLUMNS], "math500 is the name of a known set .*choose another NAME"),
         (["mine", "other", "--source", "{rows}", *COLUMNS], "one NAME and its own --source; call once for each"),
         (["mine", *COLUMNS], "one NAME and its own --source"),
         (["a/b", "--source", "{rows}", *COLUMNS], "'a/b' cannot name a file here"),
@@ -307,7 +307,7 @@ def test_places_inside_of_cells_that_are_not_there(tmp_path, write, prepared, ro
         ),
         (["mine", "--source", "{text}", *COLUMNS], "the source .*rows.txt cannot be read; give a file that ends in"),
         (["mine", "--source", "{broken}", *COLUMNS], "cannot read .*broken.parquet .*; give files with rows"),
-        (["mine", "--source", "{garbled}", *COLUMNS], "line 1 of .*garbled.jsonl is no JSON .*; give one row a line"),
+        (["mine", "--source", "{garbled}", *COLUMNS], "line 1 of .*garbled.jsonl is not JSON .*; give one row a line"),
         (
             ["mine", "--source", "{rows}", "--source", "{broken}", *COLUMNS],
             "are not of one kind; give files that are all",
@@ -388,7 +388,7 @@ def test_real_solutions_are_no_answers_and_the_check_says_so(tmp_path, prepared)
 )
 def test_a_float32_is_refused_and_not_widened(value, text):
     if text is None:
-        with pytest.raises(ValueError, match="a float32 of which the digits are lost"):
+        with pytest.raises(ValueError, match="a float32, which has lost digits"):
             cell_text(float(value))
     else:
         assert cell_text(float(value)) == text

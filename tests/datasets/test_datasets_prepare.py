@@ -11,12 +11,12 @@ import pytest
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.datasets import prepare as module
 from erpo.datasets.errors import DataError
 from erpo.datasets.prepare import prepare
 from erpo.datasets.source import file_sha256
 from erpo.datasets.templates import TEMPLATES, fill
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.tracker.keys import check_prompts
 
 ONE = {"problem": "What is $1+1$?", "answer": "2"}

@@ -144,7 +144,7 @@ def test_files_of_others_are_refused(tmp_path, file_of):
     with pytest.raises(DataError, match="is not there; write it with"):
         check_rewards(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("no table")
-    with pytest.raises(DataError, match="is no Parquet file"):
+    with pytest.raises(DataError, match="is not a Parquet file"):
         check_rewards(tmp_path / "text.parquet")
     pq.write_table(pa.table({"data_source": ["math"], "extra_info": [{"index": 0}]}), tmp_path / "other.parquet")
     with pytest.raises(DataError, match=r"row 0 of .*has no struct reward_model"):

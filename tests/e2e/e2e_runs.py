@@ -16,8 +16,8 @@ import psutil
 import pytest
 from transformers import PreTrainedModel
 
-from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.runs import read_groups
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, keys_array, on_grid
 
 RUN_TIMEOUT = 900  # seconds; a run takes about 100, and three times that on a machine that others keep busy

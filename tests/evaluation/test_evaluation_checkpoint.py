@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from erpo.arithmetic.model import build_model, build_tokenizer
 from erpo.evaluation.checkpoint import find_model, identity, merge
 from erpo.evaluation.config import EvaluationError
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 
 # No Ray in it, but two FSDP2 processes: too long for `make test-fast`.
 slow = pytest.mark.ray
@@ -28,7 +28,7 @@ from torch.distributed.fsdp import fully_shard
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2ForCausalLM
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
-from erpo.arithmetic.model import build_tokenizer
+from erpo.tasks.arithmetic.model import build_tokenizer
 
 
 def save(rank, folder, store, lora):
@@ -155,8 +155,8 @@ def test_a_hub_id_is_left_to_transformers(tmp_path, monkeypatch):
 def test_what_is_no_model_is_refused(run, tmp_path):
     (tmp_path / "file").write_text("")
     for name, words in (
-        (tmp_path / "nothing", "is no folder"),
-        (tmp_path / "file", "is no folder"),
+        (tmp_path / "nothing", "is not a folder"),
+        (tmp_path / "file", "is not a folder"),
         (tmp_path, "neither a Hugging Face model"),
         (run / "global_step_10", "holds no FSDP checkpoint"),
         (run / "global_step_20" / "actor" / "huggingface", "no weights"),

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 from transformers import AutoTokenizer
 
-from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.task import make_pools
 from erpo.evaluation.estimators import pass_at_k
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.task import make_pools
 from recipe.erpo.tables import main as tables
 
 # No Ray in it, but it starts vLLM three times: about 45 s, too long for `make test-fast`.

@@ -109,7 +109,9 @@ def test_the_same_set_with_another_n_is_another_column(tmp_path):
     [
         pytest.param({}, None, id="alike"),
         pytest.param({"prompts": "g"}, "test: not the same prompts in all rows.", id="two-files-called-test"),
-        pytest.param({"top_p": 1.0}, "test: not sampled alike in all rows (T = 1, top_p 0.9", id="another-top-p"),
+        pytest.param(
+            {"top_p": 1.0}, "test: sampled differently in different rows (T = 1, top_p 0.9", id="another-top-p"
+        ),
     ],
 )
 def test_numbers_that_cannot_be_compared_are_named(tmp_path, other, words):
@@ -133,7 +135,7 @@ def test_an_evaluation_of_a_base_model_is_a_row(tmp_path):
     [
         (None, "was not evaluated"),
         ("{", "cannot be read"),
-        ("{}", "is no summary"),
+        ("{}", "is not a summary"),
         ('{"model": "m", "run": null, "sets": ["a"]}', "not written by this version"),
         ('{"model": "m", "run": null, "settings": {}, "sets": {"a": {"n": 4}}}', "not written by this version"),
     ],

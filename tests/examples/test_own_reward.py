@@ -19,9 +19,9 @@ from verl.trainer.ppo.reward import load_reward_manager
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from erpo.arithmetic.base import BASE_FOLDER
-from erpo.arithmetic.model import build_tokenizer
 from erpo.runs import read_groups, read_metrics
+from erpo.tasks.arithmetic.base import BASE_FOLDER
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.trainer.checks import check_data_files, check_settings
 from recipe.erpo import check_rewards, prepare_data
 from recipe.erpo.main_erpo import CONFIG_FOLDER

@@ -130,10 +130,10 @@ def test_a_report_reads_the_history_and_runs_no_code_of_the_run_s(tmp_path):
         (["erpo.schedule.name=AverageSchedul"], "no subclass .* 'AverageSchedul'; did you mean 'AverageSchedule'"),
         (["erpo.schedule.name=linear"], "no subclass .* 'linear'; it has AverageSchedule"),
         (["erpo.schedule.name=none"], "path is .*, but name is 'none'; set name to the class in that file"),
-        (["erpo.schedule.own.tmax=2"], r"cannot be used with .* unexpected keyword argument 'tmax'\); mend it or its"),
+        (["erpo.schedule.own.tmax=2"], r"cannot be used with .* unexpected keyword argument 'tmax'\); fix it or its"),
         (["erpo.schedule.own.rate=2"], "AverageSchedule of .*: rate must be above 0 and up to 1, not 2"),
         (["erpo.schedule.own.t_base=1.1"], "own.t_base is 1.1, .*temperature is 1; set them to the same value"),
-        (["erpo.schedule.own.t_base=0.001"], "own reaches T=0.001, below vLLM's least temperature"),
+        (["erpo.schedule.own.t_base=0.001"], "own reaches T=0.001, below vLLM's lowest temperature"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_in_one_sentence(settings, overrides, message):
@@ -159,7 +159,7 @@ class Mine(Schedule):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("import numpy", "import numpi", r"cannot be loaded \(ModuleNotFoundError: No module named 'numpi'\); mend"),
+        ("import numpy", "import numpi", r"cannot be loaded \(ModuleNotFoundError: No module named 'numpi'\); fix"),
         ("class Mine(Schedule)", "class Mine", "no subclass .* with the name 'Mine'; it has none"),
         ("    def observe", "    def observes", "cannot be used with .*abstract"),
         ("self.t_base, self.t_max = t_base, 1.5", "self.t_base = t_base", "it has no t_max; set self.t_max"),

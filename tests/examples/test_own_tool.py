@@ -21,7 +21,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 from verl.workers.rollout.replica import TokenOutput
 
-from erpo.arithmetic.base import load_base
+from erpo.tasks.arithmetic.base import load_base
 from erpo.trainer import PROMPT_KEY, ROLLOUT_TEMPERATURE
 from erpo.trainer.agent_loop import ErpoAgentLoopWorker
 from erpo.trainer.checks import check_settings

@@ -22,7 +22,7 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.reward_score import default_compute_score
 from verl.workers.config import FSDPActorConfig, RolloutConfig
 
-from erpo.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 from erpo.trainer.advantage import ra_advantages
 from erpo.trainer.checks import check_settings
 from erpo.trainer.config import ConfigError

@@ -232,8 +232,8 @@ def test_lora_trains_the_adapters_that_peft_makes(composed, shape):
 BAD = [
     (["experiment=qwen2_5_9b"], "Could not find 'experiment/qwen2_5_9b'"),
     (["method=grpo"], "name an experiment"),
-    (["experiment=qwen2_5_3b", "--machine", "8xtpu"], "'8xtpu' is no machine"),
-    (["experiment=qwen2_5_3b", "--assume", "speed=2"], "'speed' is no assumption"),
+    (["experiment=qwen2_5_3b", "--machine", "8xtpu"], "'8xtpu' is not a machine"),
+    (["experiment=qwen2_5_3b", "--assume", "speed=2"], "'speed' is not an assumption"),
     (["experiment=qwen2_5_3b", "--assume", "mfu=fast"], "needs a positive number"),
     (["experiment=qwen2_5_3b", "actor_rollout_ref.model.path=someone/model"], "shape of someone/model is not known"),
     (

@@ -92,6 +92,26 @@ def test_slurm_starts_a_ray_node_on_every_node():
     assert train[1] == f"RAY_ADDRESS={address}"
 
 
+def spooled(folder: Path) -> Path:
+    """A copy of slurm.sh alone, as Slurm runs it, beside a Slurm that knows where it was submitted from."""
+    (folder / "slurm_script").write_bytes((SCRIPTS / "slurm.sh").read_bytes())
+    lines = f"JobId=7 JobName=erpo\n   Command={SCRIPTS}/slurm.sh experiment=qwen2_5_3b\n   WorkDir=/"
+    (folder / "scontrol").write_text(f'#!/bin/bash\n[[ "$*" == "show job 7" ]] && echo "{lines}"\n')
+    (folder / "scontrol").chmod(0o755)
+    return folder / "slurm_script"
+
+
+def test_slurm_finds_what_it_shares_with_the_other_scripts(tmp_path):
+    command = ["bash", spooled(tmp_path), "experiment=qwen2_5_3b", "--ip", "10.0.0.1", "--dry-run"]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    in_job = subprocess.run(command, env={**environment, "SLURM_JOB_ID": "7"}, capture_output=True, text=True)
+    beside = script("slurm.sh", *command[2:])
+    assert (in_job.returncode, in_job.stdout) == (0, beside.stdout)
+    alone = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert f"there is no common.sh in {tmp_path}; leave slurm.sh beside it" in alone.stderr
+
+
 def test_slurm_runs_everything_in_the_container():
     shown = script(
         "slurm.sh", "experiment=qwen2_5_32b", "--dry-run", CONTAINER="erpo.sqsh", CONTAINER_MOUNTS="/data:/data",

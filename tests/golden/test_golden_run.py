@@ -46,7 +46,7 @@ def killed_and_resumed(tmp_path_factory):
     if not np.allclose(weights, json.loads(METRICS.read_text())["weights"], rtol=1e-6):
         pytest.fail(
             "The untrained model has other weights than the recorded one, so that nothing after it can agree: torch or "
-            "transformers initialises it differently, or erpo/arithmetic/model.py builds another one."
+            "transformers initialises it differently, or erpo/tasks/arithmetic/model.py builds another one."
         )
     write_dumps(pd.read_parquet(ROLLOUTS), folder / "rollouts")
     first = start_run(folder, "first.log")

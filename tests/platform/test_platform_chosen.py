@@ -33,12 +33,20 @@ print(PlatformRegistry.get("cpu") is not None, get_platform().device_name,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("platform", "expected"),
-    [("cpu", "True cpu True True True True True"), ("nvidia", "False cuda False False False False False")],
+    ("first", "platform", "expected"),
+    [
+        ("verl", "cpu", "True cpu True True True True True"),
+        # verl imports its plug-in while ours waits for verl.
+        ("erpo.platform.cpu", "cpu", "True cpu True True True True True"),
+        ("erpo.platform.verl_plugin", "cpu", "True cpu True True True True True"),
+        ("verl", "nvidia", "False cuda False False False False False"),
+    ],
 )
-def test_plugin_acts_only_when_chosen(platform, expected):
+def test_plugin_acts_only_when_chosen(first, platform, expected):
+    """Whichever of verl and our modules a process imports first."""
     environment = {**os.environ, "VERL_PLATFORM": platform, "RAY_RAYLET_PID": "1"}
-    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment)
+    script = f"import {first}\n{SCRIPT}"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == expected
 

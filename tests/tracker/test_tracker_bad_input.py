@@ -26,31 +26,31 @@ from erpo.tracker.storage import load_state, save_state
 
 SETTINGS: list[tuple[Any, str]] = [
     ([], "tracker must be a mapping of settings, not []"),
-    ({"nam": "linear"}, "unknown tracker setting 'nam'; did you mean 'name'? accepted: name, constant, rising"),
-    ({"name": "liner"}, "unknown schedule 'liner'; did you mean 'linear'? accepted: constant, rising, linear"),
-    ({"name": 3}, "unknown schedule 3; accepted: constant"),
+    ({"nam": "linear"}, "tracker.nam is not a setting; did you mean 'name'?"),
+    ({"name": "liner"}, "there is no schedule 'liner'; did you mean 'linear'?"),
+    ({"name": 3}, "there is no schedule 3; choose from constant, rising, linear"),
     ({"linear": 0.05}, "linear must be a mapping of settings, not 0.05"),
-    ({"linear": {"tmax": 2}}, "unknown linear setting 'tmax'; did you mean 't_max'? accepted: t_base, dt, t_max"),
+    ({"linear": {"tmax": 2}}, "linear.tmax is not a setting; did you mean 't_max'?"),
     ({"linear": {"t_max": 0.9}}, "linear.t_max = 0.9 is below linear.t_base = 1.0; raise t_max or lower t_base"),
     ({"linear": {"dt": 0}}, "linear.dt must be above 0, not 0"),
     ({"linear": {"dt": 1e-5}}, "linear.dt must be above 0.0001"),
-    ({"linear": {"dt": "0.05"}}, "linear.dt must be a number, not '0.05' of type str"),
-    ({"linear": {"dt": True}}, "linear.dt must be a number, not True of type bool"),
-    ({"linear": {"dt": None}}, "linear.dt must be a number, not None of type NoneType"),
+    ({"linear": {"dt": "0.05"}}, "linear.dt is '0.05'; it must be of type float"),
+    ({"linear": {"dt": True}}, "linear.dt is True; it must be of type float"),
+    ({"linear": {"dt": None}}, "linear.dt is None; it must be of type float"),
     ({"linear": {"t_base": float("nan")}}, "linear.t_base must be finite, not nan"),
     ({"linear": {"t_max": float("inf")}}, "linear.t_max must be finite, not inf"),
     ({"linear": {"t_base": -1}}, "linear.t_base must be above 0, not -1"),
     ({"linear": {"on_mixed": "lower"}}, "linear.on_mixed must be 'hold' or 'reset', not 'lower'"),
     ({"name": "constant", "constant": {"temperature": 0}}, "constant.temperature must be above 0, not 0"),
     # Of a schedule that does not run, names and types.
-    ({"name": "none", "constant": {"temperature": "hot"}}, "constant.temperature is 'hot'; set a value like 1.2"),
-    ({"name": "none", "constant": {"heat": 1}}, "unknown constant setting 'heat'"),
+    ({"name": "none", "constant": {"temperature": "hot"}}, "constant.temperature is 'hot'; it must be of type float"),
+    ({"name": "none", "constant": {"heat": 1}}, "constant.heat is not a setting; known settings: temperature, t_base"),
     (
         {"name": "rising", "rising": {"t_first": 1.3}},
         "rising.t_max = 1.2 is below rising.t_first = 1.3; raise t_max or lower t_first",
     ),
-    ({"name": "rising", "rising": {"steps": 0}}, "rising.steps must be a whole number above 0, not 0"),
-    ({"name": "rising", "rising": {"steps": 2.5}}, "rising.steps must be a whole number above 0, not 2.5"),
+    ({"name": "rising", "rising": {"steps": 0}}, "rising.steps must be above 0, not 0"),
+    ({"name": "rising", "rising": {"steps": 2.5}}, "rising.steps is 2.5; it must be of type int"),
     ({"name": "rising", "rising": {"t_base": -1}}, "rising.t_base must be above 0, not -1"),
     (
         {"name": "band", "band": {"low": 0.9, "high": 0.5}},
@@ -65,14 +65,17 @@ SETTINGS: list[tuple[Any, str]] = [
         "band.floor = 1.1 is above band.t_base = 1.0; lower floor or raise t_base",
     ),
     ({"name": "band", "band": {"floor": 0}}, "band.floor must be above 0, not 0"),
-    ({"name": "predictive", "predictive": {"target": 1}}, "predictive.target must lie between 0 and 1, not 1"),
+    ({"name": "predictive", "predictive": {"target": 1}}, "predictive.target must be between 0 and 1, not 1"),
     ({"name": "predictive", "predictive": {"slope": 0}}, "predictive.slope must be above 0, not 0"),
     (
         {"name": "predictive", "predictive": {"initial_variance": -1}},
         "predictive.initial_variance must be above 0, not -1",
     ),
     ({"name": "predictive", "predictive": {"drift": -0.1}}, "predictive.drift must be 0 or more, not -0.1"),
-    ({"name": "predictive", "predictive": {"global_rate": "on"}}, "predictive.global_rate must be a number, not 'on'"),
+    (
+        {"name": "predictive", "predictive": {"global_rate": "on"}},
+        "predictive.global_rate is 'on'; it must be of type float",
+    ),
 ]
 
 

@@ -7,6 +7,7 @@
 
 import json
 import sys
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -17,12 +18,30 @@ TEMPERATURES = (1.0, 1.2, 1.5)
 
 
 def main(model: str, fused: bool) -> None:
+    torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    engine, vocabulary = engine_of(model, fused)
+    torch.manual_seed(0)
+    rows = [torch.randint(vocabulary, (n,)) for n in LENGTHS]
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        found = engine.forward_backward_batch(batch(rows, fused), loss)["model_output"]
+        gradient = torch.cat([weight.grad.full_tensor().flatten() for weight in engine.module.parameters()])
+        engine.optimizer_zero_grad()
+        exact = by_definition(model, rows, vocabulary)
+    differences = {
+        "log_probs": (before_last(found["log_probs"]) - exact["log_probs"]).abs().max(),
+        "entropy": (before_last(found["entropy"]) - exact["entropy"]).abs().max(),
+        "gradient": (gradient - exact["gradient"]).abs().max() / exact["gradient"].abs().max(),
+    }
+    print(json.dumps({"engine": type(engine).__name__} | {name: float(value) for name, value in differences.items()}))
+
+
+def engine_of(model: str, fused: bool) -> tuple[Any, int]:
+    """verl's engine, with ours in it, and the size of the vocabulary."""
     from verl.trainer.config import CheckpointConfig
-    from verl.utils import tensordict_utils as tu
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
     from verl.workers.engine.base import EngineRegistry
 
-    torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
     config = HFModelConfig(
         path=model,
         external_lib="erpo.trainer.engine",
@@ -42,60 +61,60 @@ def main(model: str, fused: bool) -> None:
         checkpoint_config=CheckpointConfig(),
     )
     engine.initialize()
-    vocabulary = len(config.tokenizer)
-    torch.manual_seed(0)
-    ids = torch.nested.as_nested_tensor([torch.randint(vocabulary, (n,)) for n in LENGTHS], layout=torch.jagged)
-    positions = torch.nested.as_nested_tensor([torch.arange(n) for n in LENGTHS], layout=torch.jagged)
+    return engine, len(config.tokenizer)
 
-    def batch() -> TensorDict:
-        columns = {"input_ids": ids, "position_ids": positions, "rollout_temperature": torch.tensor(TEMPERATURES)}
-        made = TensorDict(columns | {"loss_mask": torch.ones(len(LENGTHS), 1)}, batch_size=len(LENGTHS))
-        tu.assign_non_tensor(
-            made,
-            use_remove_padding=False,
-            use_fused_kernels=fused,
-            calculate_entropy=True,
-            return_model_output=True,
-            temperature=1.0,
-            # Two micro-batches: the column follows its rows.
-            use_dynamic_bsz=True,
-            max_token_len_per_gpu=max(LENGTHS) + 1,
-        )
-        return made
 
-    def before_last(values: torch.Tensor) -> torch.Tensor:
-        """Without each row's last place, whose label is the first token of another row."""
-        return torch.cat([row[:-1] for row in values.unbind()])
+def batch(rows: list[torch.Tensor], fused: bool) -> TensorDict:
+    """What verl hands its engine: jagged rows, and our column of temperatures."""
+    from verl.utils import tensordict_utils as tu
 
-    def loss(model_output: dict, data: TensorDict, dp_group: object) -> tuple[torch.Tensor, dict]:
-        return before_last(model_output["log_probs"]).sum() + before_last(model_output["entropy"]).sum(), {}
-
-    def gradients() -> torch.Tensor:
-        return torch.cat([weight.grad.full_tensor().flatten() for weight in engine.module.parameters()])
-
-    with engine.train_mode():
-        engine.optimizer_zero_grad()
-        output = engine.forward_backward_batch(batch(), loss)
-        ours = gradients()
-
-        engine.optimizer_zero_grad()
-        # verl's fused kernels replace the forward function of the model's class, not of its parts.
-        plain = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager")
-        log_probs, entropy = [], []
-        for row, temperature in zip(ids.unbind(), TEMPERATURES, strict=True):
-            logits = plain.lm_head(plain.model(row[:-1].unsqueeze(0))[0][0])[:, :vocabulary]
-            log_p = torch.log_softmax(logits.float() / temperature, -1)
-            log_probs.append(log_p.gather(-1, row[1:].unsqueeze(-1)).squeeze(-1))
-            entropy.append(-(log_p.exp() * log_p).sum(-1))
-        (torch.cat(log_probs).sum() + torch.cat(entropy).sum()).backward()
-        exact = torch.cat([weight.grad.flatten() for weight in plain.parameters()])
-    found = output["model_output"]
-    differences = {
-        "log_probs": (before_last(found["log_probs"]) - torch.cat(log_probs)).abs().max(),
-        "entropy": (before_last(found["entropy"]) - torch.cat(entropy)).abs().max(),
-        "gradient": (ours - exact).abs().max() / exact.abs().max(),
+    positions = [torch.arange(len(row)) for row in rows]
+    columns = {
+        "input_ids": torch.nested.as_nested_tensor(rows, layout=torch.jagged),
+        "position_ids": torch.nested.as_nested_tensor(positions, layout=torch.jagged),
+        "rollout_temperature": torch.tensor(TEMPERATURES),
+        "loss_mask": torch.ones(len(rows), 1),
     }
-    print(json.dumps({"engine": type(engine).__name__} | {name: float(value) for name, value in differences.items()}))
+    made = TensorDict(columns, batch_size=len(rows))
+    tu.assign_non_tensor(
+        made,
+        use_remove_padding=False,
+        use_fused_kernels=fused,
+        calculate_entropy=True,
+        return_model_output=True,
+        temperature=1.0,
+        # Two micro-batches: the column follows its rows.
+        use_dynamic_bsz=True,
+        max_token_len_per_gpu=max(LENGTHS) + 1,
+    )
+    return made
+
+
+def before_last(values: torch.Tensor) -> torch.Tensor:
+    """Without each row's last place, whose label is the first token of another row."""
+    return torch.cat([row[:-1] for row in values.unbind()])
+
+
+def loss(model_output: dict, data: TensorDict, dp_group: object) -> tuple[torch.Tensor, dict]:
+    return before_last(model_output["log_probs"]).sum() + before_last(model_output["entropy"]).sum(), {}
+
+
+def by_definition(model: str, rows: list[torch.Tensor], vocabulary: int) -> dict[str, torch.Tensor]:
+    """Log-probs, entropies and gradient of the same sum, in plain PyTorch."""
+    # verl's fused kernels replace the forward function of the model's class, not of its parts.
+    plain = AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager")
+    log_probs, entropy = [], []
+    for row, temperature in zip(rows, TEMPERATURES, strict=True):
+        logits = plain.lm_head(plain.model(row[:-1].unsqueeze(0))[0][0])[:, :vocabulary]
+        log_p = torch.log_softmax(logits.float() / temperature, -1)
+        log_probs.append(log_p.gather(-1, row[1:].unsqueeze(-1)).squeeze(-1))
+        entropy.append(-(log_p.exp() * log_p).sum(-1))
+    (torch.cat(log_probs).sum() + torch.cat(entropy).sum()).backward()
+    return {
+        "log_probs": torch.cat(log_probs),
+        "entropy": torch.cat(entropy),
+        "gradient": torch.cat([weight.grad.flatten() for weight in plain.parameters()]),
+    }
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from ray.exceptions import RayTaskError
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from erpo.arithmetic.model import build_tokenizer
+from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.tracker import TrackerConfig, TrackerError
 from erpo.tracker.schedules import SCHEDULES
 from erpo.trainer import checks
@@ -123,13 +123,13 @@ BAD_SETTINGS = [
             "actor_rollout_ref.model.use_fused_kernels=true",
             "actor_rollout_ref.model.fused_kernel_options.impl_backend=null",
         ],
-        "impl_backend is None, so that verl fuses nothing",
+        "impl_backend is None, so verl fuses nothing",
     ),
     ("erpo", ["actor_rollout_ref.actor.calculate_sum_pi_squared=true"], "calculate_sum_pi_squared is true"),
     ("erpo", ["actor_rollout_ref.actor.strategy=torchtitan"], "strategy is torchtitan, whose engine"),
     ("erpo", ["actor_rollout_ref.ref.strategy=torchtitan"], r"ref\.strategy is torchtitan"),
     ("erpo", ["actor_rollout_ref.model.external_lib=null"], "external_lib does not name erpo.trainer.engine"),
-    ("erpo", [f"{ROLLOUT}.agent.agent_loop_manager_class=null"], "nor tell of finished groups; set it to"),
+    ("erpo", [f"{ROLLOUT}.agent.agent_loop_manager_class=null"], "nor report finished groups; set it to"),
     ("erpo", ["erpo.schedule.linear.t_max=0.9"], "t_max"),
     ("erpo", ["erpo.tripwire.steps=0"], "erpo.tripwire.steps is 0; set 1 or more"),
     ("erpo", ["erpo.tripwire.limit=1.5"], "erpo.tripwire.limit is 1.5; set a number between 0 and 1"),
@@ -139,9 +139,9 @@ BAD_SETTINGS = [
     ("erpo", ["erpo.schedule.name=lineer"], "did you mean 'linear'"),
     ("erpo", ["erpo.schedule.linear.tmax=1.5"], "did you mean 't_max'"),
     ("grpo_hot", ["erpo.schedule.constant.temperature=-1"], "constant.temperature must be above 0"),
-    ("grpo_hot", ["erpo.schedule.constant.temperature=0.001"], "below vLLM's least temperature"),
+    ("grpo_hot", ["erpo.schedule.constant.temperature=0.001"], "below vLLM's lowest temperature"),
     ("grpo_rising", ["erpo.schedule.rising.t_first=1.9"], "below rising.t_first = 1.9; raise t_max or lower t_first"),
-    ("grpo_rising", ["erpo.schedule.rising.t_first=0.001"], "below vLLM's least temperature"),
+    ("grpo_rising", ["erpo.schedule.rising.t_first=0.001"], "below vLLM's lowest temperature"),
     ("erpo", ["erpo.schedule.linear.t_base=1.1"], "set them to the same value"),
     ("erpo_band", ["erpo.schedule.band.low=0.95"], "0 <= low < high <= 1"),
     ("erpo_predictive", ["erpo.schedule.predictive.target=1"], "between 0 and 1"),
@@ -154,17 +154,21 @@ BAD_SETTINGS = [
     ("erpo", ["erpo.groups.drop=[mixed]"], "erpo.groups.drop names 'mixed'"),
     ("erpo", ["algorithm.filter_groups.enable=false"], "set algorithm.filter_groups.enable=true"),
     ("erpo", ["erpo.groups.drop=[]"], "name the kinds to drop"),
-    ("erpo", ["erpo.groups.drop=[all_correct,all_wrong]"], "set only one of them"),
+    ("erpo", ["erpo.groups.drop=[all_correct,all_wrong]"], "remove all_correct from it, or set erpo.ra.enable=false"),
     ("ra", ["erpo.ra.cap_decay=0.5"], "cap_decay is 0.5, but without a temperature schedule no prompt is ever at the"),
     ("ra", ["algorithm.adv_estimator=grpo_passk"], "has no meaning with algorithm.adv_estimator=grpo_passk, whose adv"),
     (
         "ra",
         ["algorithm.adv_estimator=reinforce_plus_plus"],
-        "which has no baseline of the group, .*; set one of grpo",
+        "which has no group baseline, .*; set one of grpo",
     ),
-    ("erpo", ["algorithm.adv_estimator=reinforce_plus_plus_baseline"], "which whitens the advantages of the whole"),
+    ("erpo", ["algorithm.adv_estimator=reinforce_plus_plus_baseline"], "which normalizes advantages over the whole"),
     ("ra", ["algorithm.adv_estimator=gae", "critic.enable=true"], "whose baseline is a critic's and not the group's"),
-    ("ra", ["algorithm.adv_estimator=mine"], "mine, which is none of verl's, .*, or erpo.ra.enable=false"),
+    (
+        "ra",
+        ["algorithm.adv_estimator=mine"],
+        "mine, which is not one of verl's estimators, .*, or erpo.ra.enable=false",
+    ),
     ("grpo", ["algorithm.adv_estimator=gae"], "gae, but critic.enable is false"),
     ("grpo", ["algorithm.adv_estimator=remax"], "remax, to which verl's V1 trainer does not hand the rewards of gre"),
     ("ra", ["algorithm.adv_estimator=gdpo"], "gdpo, to which verl's V1 trainer does not hand the single rewards"),
@@ -173,7 +177,7 @@ BAD_SETTINGS = [
     (
         "ra",
         ["algorithm.adv_estimator=grpo_vectorized", "algorithm.norm_adv_by_std_in_grpo=false"],
-        "hands it to grpo alone",
+        "passes it to grpo only",
     ),
     ("erpo", ["erpo.train_temperature=base"], "rollout_correction.rollout_is=token"),
     ("grpo", ["erpo.train_temperature=base"], "needs a temperature schedule"),

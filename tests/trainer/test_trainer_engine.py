@@ -16,7 +16,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils import torch_functional as verl_F
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from erpo.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 from erpo.trainer import log_probs
 from erpo.trainer.engine import PerResponseTemperatureEngine
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 
-from erpo.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
 
 ROLLOUTS = Path(__file__).parents[1] / "golden" / "rollouts.parquet"
 # Where the ratio is 1, each loss has the gradient of -A log pi_T: as a mean over the tokens, or over the means of the

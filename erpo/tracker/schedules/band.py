@@ -52,9 +52,9 @@ class BandConfig:
         require_number("band.high", self.high)
         if not 0 <= self.low < self.high <= 1:
             raise TrackerError(f"band.low = {self.low} and band.high = {self.high} must satisfy 0 <= low < high <= 1")
-        require_number("band.max_factor", self.max_factor)
-        if not 1 <= self.max_factor <= 1024:
-            raise TrackerError(f"band.max_factor must be between 1 (no doubling) and 1024, not {self.max_factor}")
+        require_number(
+            "band.max_factor", self.max_factor, "between 1 (no doubling) and 1024", lambda factor: 1 <= factor <= 1024
+        )
         if self.floor is not None:
             require_positive("band.floor", self.floor)
             if self.floor > self.t_base:

@@ -8,6 +8,7 @@ A new schedule of the package is one file like `linear.py`, one line in `schedul
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,19 +80,19 @@ def same_temperature(sampled: NDArray[np.float64], present: NDArray[np.float64])
     return np.abs(on_grid(sampled) - on_grid(present)) <= TEMPERATURE_TOLERANCE
 
 
-def require_number(setting: str, value: object) -> None:
-    """Raise unless a setting is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TrackerError(f"{setting} must be a number, not {value!r} of type {type(value).__name__}")
+def require_number(
+    setting: str, value: float, wanted: str = "", accepts: Callable[[float], bool] | None = None
+) -> None:
+    """Raise unless a setting is a finite number, and one that `accepts` accepts; `wanted` says which these are."""
     if not math.isfinite(value):
         raise TrackerError(f"{setting} must be finite, not {value}")
+    if accepts is not None and not accepts(value):
+        raise TrackerError(f"{setting} must be {wanted}, not {value}")
 
 
 def require_positive(setting: str, value: float) -> None:
     """Raise unless a setting is a finite number above 0."""
-    require_number(setting, value)
-    if value <= 0:
-        raise TrackerError(f"{setting} must be above 0, not {value}")
+    require_number(setting, value, "above 0", lambda number: number > 0)
 
 
 def require_step(setting: str, value: float) -> None:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A schedule of the user's own, from a file that the settings name."""
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -18,6 +17,7 @@ import numpy as np
 from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import BASE_COLUMNS, Column, PromptHistory
 from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE, Schedule, require_positive
+from erpo.tracker.settings import did_you_mean
 
 _PACKAGE = "pkg://"
 # Columns of a saved state and of `PromptTracker.frame` beside those of the history.
@@ -39,8 +39,7 @@ def load_own(path: str, name: str, settings: Mapping[str, Any]) -> Schedule:
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, Schedule)):
         here = [key for key, value in vars(module).items() if _is_schedule_of(value, module)]
-        close = difflib.get_close_matches(name, here, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(here) or 'none'}"
+        hint = did_you_mean(name, here, f"it has {', '.join(here) or 'none'}")
         raise TrackerError(f"{path} has no subclass of erpo.tracker.Schedule with the name {name!r}; {hint}")
     try:
         schedule = found(**settings)
@@ -50,7 +49,7 @@ def load_own(path: str, name: str, settings: Mapping[str, Any]) -> Schedule:
     # Whatever the user's code raises.
     except Exception as error:
         raise TrackerError(
-            f"{name} of {path} cannot be used with {dict(settings)} ({_one_line(error)}); mend it or its settings"
+            f"{name} of {path} cannot be used with {dict(settings)} ({_one_line(error)}); fix it or its settings"
         ) from error
     return schedule
 
@@ -66,7 +65,7 @@ def _load(path: str) -> ModuleType:
             f"erpo_own_schedule_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file
         )
         if spec is None or spec.loader is None:
-            raise TrackerError(f"{path} is no Python file; name one that ends in .py")
+            raise TrackerError(f"{path} is not a Python file; name one that ends in .py")
         module = importlib.util.module_from_spec(spec)
         # Dataclasses look their module up there.
         sys.modules[spec.name] = module
@@ -75,7 +74,7 @@ def _load(path: str) -> ModuleType:
     except TrackerError:
         raise
     except Exception as error:
-        raise TrackerError(f"{path} cannot be loaded ({_one_line(error)}); mend it") from error
+        raise TrackerError(f"{path} cannot be loaded ({_one_line(error)}); fix it") from error
 
 
 def _is_schedule_of(value: object, module: ModuleType) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import Column, PromptHistory
 from erpo.tracker.outcome import GroupOutcomes
 from erpo.tracker.schedules.base import Schedule, require_number, require_positive, require_range
@@ -38,15 +37,11 @@ class PredictiveConfig:
 
     def __post_init__(self) -> None:
         require_range("predictive", self.t_base, self.t_max)
-        require_number("predictive.target", self.target)
-        if not 0 < self.target < 1:
-            raise TrackerError(f"predictive.target must lie between 0 and 1, not {self.target}")
+        require_number("predictive.target", self.target, "between 0 and 1", lambda target: 0 < target < 1)
         require_positive("predictive.slope", self.slope)
         require_positive("predictive.initial_variance", self.initial_variance)
         for name, value in (("drift", self.drift), ("global_rate", self.global_rate)):
-            require_number(f"predictive.{name}", value)
-            if value < 0:
-                raise TrackerError(f"predictive.{name} must be 0 or more, not {value}")
+            require_number(f"predictive.{name}", value, "0 or more", lambda number: number >= 0)
 
 
 class PredictiveSchedule(Schedule):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import PromptHistory
 from erpo.tracker.outcome import GroupOutcomes
 from erpo.tracker.schedules.base import Schedule, require_positive, require_range
@@ -32,8 +31,7 @@ class RisingConfig:
     def __post_init__(self) -> None:
         require_positive("rising.t_base", self.t_base)
         require_range("rising", self.t_first, self.t_max, lowest="t_first")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise TrackerError(f"rising.steps must be a whole number above 0, not {self.steps!r}")
+        require_positive("rising.steps", self.steps)
 
 
 class RisingSchedule(Schedule):

@@ -94,7 +94,9 @@ class Checkpoint(TrainerStage):
         if self.trainer_mode != "sync":
             self._clear_train(of_trained_groups_only=False)
             self._restored_tq_prompt_count = 0
-        logger.warning("The training data changed: they are read from their beginning, histories of prompts are kept.")
+        logger.warning(
+            "The training data changed: they are read from the beginning, and the histories of prompts are kept."
+        )
 
     def _make_up_for_validation(self) -> None:
         """Validate before training if a kill cost the validation of the step that the run goes on from."""

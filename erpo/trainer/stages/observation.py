@@ -45,7 +45,7 @@ class Observation(TrainerStage):
         groups = read_groups(uids, tags, self.erpo.accuracy, n, self.global_steps)
         for group in groups:
             if group.problem:
-                self.say_once(f"a response has no score, and so its group no kind: {group.problem}")
+                self.say_once(f"a response has no score, so its group has no kind: {group.problem}")
         self.groups.update({group.uid: group for group in groups})
         self.unreported.extend(groups)
 
@@ -102,7 +102,7 @@ class Observation(TrainerStage):
             reason = f"erpo.token_budget={budget:,}"
         if reason and reason != self.stopped_refilling:
             self.stopped_refilling = reason
-            self.say(f"step {self.global_steps} drops no more after {dropped} dropped groups ({reason})")
+            self.say(f"step {self.global_steps} keeps all further groups after dropping {dropped} ({reason})")
         elif reason is None and dropped >= self.next_refill_report * batch_size:
             self.next_refill_report = dropped // batch_size + 1
             self.say(f"step {self.global_steps} is refilling: {dropped} groups dropped for a batch of {batch_size}")

@@ -102,7 +102,7 @@ class Step(TrainerStage):
             if self.config.trainer.get(name):
                 supersede_dumps(self.config.trainer[name], resumed)
         if moved is not None:
-            write_line(self.log_folder, f"records and checkpoints of an earlier pass after step {resumed}: {moved}")
+            write_line(self.log_folder, f"records and checkpoints of later steps than {resumed} were moved to {moved}")
         if self.held_validation is not None:
             self.metrics_log.append(resumed, self.held_validation)
 
@@ -113,7 +113,7 @@ class Step(TrainerStage):
         if groups and len(problems) / len(groups) > limit:
             raise ConfigError(
                 f"in step {self.global_steps} {len(problems)} of {len(groups)} groups hold a response without a score, "
-                f"more than erpo.groups.max_unscored={limit:g}: {problems[0]}; mend the reward function, or set "
+                f"more than erpo.groups.max_unscored={limit:g}: {problems[0]}; fix the reward function, or set "
                 "erpo.accuracy.metric to a key that it returns."
             )
 

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Several nodes without a scheduler: Ray is started on each of them, and the head trains.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 
 usage() {
     cat <<'EOF'
@@ -23,34 +25,12 @@ Train on several nodes through Ray.
   --help       this text
   SETTING      any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
-PYTHON names the interpreter (default: python); every node needs the same environment. Data, model and run folder lie on
-storage that all nodes see, under the same path: start the script in the same folder everywhere. What the processes
-are to find in their environment (HF_HOME, NCCL_*) is set on every node before. Ray's nodes know each other by the
-token in ~/.ray/auth_token, the same file on all of them: where there is none, "ray get-auth-token --generate" makes it;
-RAY_AUTH_MODE=disabled does without. When the head ends, the workers do.
+PYTHON names the interpreter (default: python); every node needs the same environment. Data, model and run folder must
+be on storage that all nodes see under the same path: start the script in the same folder on every node. Set
+environment variables (HF_HOME, NCCL_*) on every node before. Ray's nodes need the same token in ~/.ray/auth_token;
+"ray get-auth-token --generate" makes it, and RAY_AUTH_MODE=disabled switches the check off. The workers end with the
+head.
 EOF
-}
-
-fail() {
-    echo "error: $1" >&2
-    exit 1
-}
-
-# Ray starts a head that asks for the token wherever there is one, but connects with it only if told to.
-export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
-
-# The IPv4 address that packets leave by; hostname -I also lists bridges of containers and IPv6, in no useful order.
-own_address() {
-    local out listed
-    out=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' || true)
-    listed=$(hostname -I | tr ' ' '\n' | grep -E '^[0-9]+(\.[0-9]+){3}$' |
-        grep -Ev '^(127\.|169\.254\.|172\.(1[7-9]|2[0-9]|3[01])\.0\.1$)' || true)
-    if [[ -z $listed || $'\n'$listed$'\n' == *$'\n'"$out"$'\n'* ]]; then echo "$out"; else head -n 1 <<<"$listed"; fi
-}
-
-show() {
-    printf '%q ' "$@"
-    echo
 }
 
 role=${1:-}
@@ -94,11 +74,8 @@ fi
 
 [[ $nodes =~ ^[1-9][0-9]*$ ]] || fail "--nodes needs the number of nodes, as in --nodes 2"
 [[ -z $gpus || $gpus =~ ^[1-9][0-9]*$ ]] || fail "--gpus needs a number of GPUs, as in --gpus 8"
-[[ " ${settings[*]}" == *" experiment="* ]] || fail "no experiment is named; add one, as in experiment=qwen2_5_32b"
-ip=${ip:-${HEAD_IP:-$(own_address)}}
-[[ $ip =~ ^[0-9]+(\.[0-9]+){3}$ || $ip =~ ^[A-Za-z][A-Za-z0-9.-]*$ ]] ||
-    fail "the head's address is '$ip', but an IPv4 address or a host's name is needed; give it as --ip 10.0.0.1"
-export RAY_ADDRESS=$ip:$port
+require_experiment qwen2_5_32b "${settings[@]}"
+choose_head "$ip" "$port"
 
 command=("${PYTHON:-python}" -m recipe.erpo.main_erpo trainer.nnodes="$nodes")
 [[ -z $gpus ]] || command+=("trainer.n_gpus_per_node=$gpus")

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # One node: main_erpo starts a Ray of its own and ends it.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 
 usage() {
     cat <<'EOF'
@@ -15,14 +17,9 @@ Train on one node.
   --help      this text
   SETTING     any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
-PYTHON names the interpreter (default: python). Relative paths, such as data/ and runs/, start in the present folder.
-The same command continues a run that was cut off.
+PYTHON names the interpreter (default: python). Relative paths, such as data/ and runs/, start in the current folder.
+The same command continues a run that was interrupted.
 EOF
-}
-
-fail() {
-    echo "error: $1" >&2
-    exit 1
 }
 
 dry_run=false
@@ -41,7 +38,7 @@ while (($#)); do
     esac
     shift
 done
-[[ " ${settings[*]}" == *" experiment="* ]] || fail "no experiment is named; add one, as in experiment=qwen2_5_3b"
+require_experiment qwen2_5_3b "${settings[@]}"
 
 # Without an address Ray joins a cluster that somebody else has started on this node.
 command=("${PYTHON:-python}" -m recipe.erpo.main_erpo trainer.nnodes=1 ++ray_kwargs.ray_init.address=local)
@@ -49,8 +46,7 @@ command=("${PYTHON:-python}" -m recipe.erpo.main_erpo trainer.nnodes=1 ++ray_kwa
 command+=("${settings[@]}")
 
 if $dry_run; then
-    printf '%q ' "${command[@]}"
-    echo
+    show "${command[@]}"
     exit 0
 fi
 unset RAY_ADDRESS

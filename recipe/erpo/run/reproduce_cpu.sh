@@ -61,10 +61,10 @@ run() {
     $dry_run || "$@"
 }
 
-model=${model:-$(cd "$(dirname "$0")/../../.." && pwd)/erpo/arithmetic/base_model}
+model=${model:-$(cd "$(dirname "$0")/../../.." && pwd)/erpo/tasks/arithmetic/base_model}
 
 # The arithmetic problems, as a set of mathematics would come: a file of problems and answers.
-run "$python" -m erpo.arithmetic.export --train-prompts "$prompts" --test-prompts "$prompts" --out "$out/source"
+run "$python" -m erpo.tasks.arithmetic.export --train-prompts "$prompts" --test-prompts "$prompts" --out "$out/source"
 run "$python" -m recipe.erpo.prepare_data dapo_math_17k --source "$out/source/train.jsonl" --template '{problem}' \
     --out "$out/data"
 run "$python" -m recipe.erpo.prepare_data math --split test --source "$out/source/test.jsonl" --template '{problem}' \
@@ -79,7 +79,7 @@ for method in $methods; do
 done
 
 run "$python" -m recipe.erpo.residual_share "model=$model" data=dapo_math_17k "data_folder=$out/data" n=8 \
-    'temperatures=[1.0,1.2,1.5,2.0]' max_response_length=32 reward_function=pkg://erpo.arithmetic.reward \
+    'temperatures=[1.0,1.2,1.5,2.0]' max_response_length=32 reward_function=pkg://erpo.tasks.arithmetic.reward \
     "out=$out/residual_share"
 
 runs=()

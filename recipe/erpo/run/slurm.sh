@@ -13,6 +13,17 @@
 #SBATCH --signal=B:TERM@300
 #SBATCH --output=%x-%j.log
 set -euo pipefail
+# Slurm runs a copy of this file, from a folder of its own; it also knows where the file lies.
+folder=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+if [[ ! -f $folder/common.sh && -n ${SLURM_JOB_ID:-} ]]; then
+    folder=$(dirname "$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Command=\([^ ]*\).*/\1/p')")
+fi
+[[ -f $folder/common.sh ]] || {
+    echo "error: there is no common.sh in $folder; leave slurm.sh beside it, where the first node sees both" >&2
+    exit 1
+}
+# shellcheck source-path=SCRIPTDIR
+source "$folder/common.sh"
 
 usage() {
     cat <<'EOF'
@@ -27,35 +38,13 @@ Train under Slurm, on one node or several.
   --help         this text
   SETTING        any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
-PYTHON names the interpreter (default: python), PORT the port of Ray's head (default: 6379). Data, model and run folder
-lie on storage that all nodes see. Ray's nodes know each other by the token in ~/.ray/auth_token on a home that they
-share: where there is none, "ray get-auth-token --generate" makes it; RAY_AUTH_MODE=disabled does without.
-CONTAINER names an image, in which everything then runs (pyxis; the present folder is mounted, and CONTAINER_MOUNTS).
-Five minutes before its end, or when it is preempted with a grace time, the job saves at the end of its step and puts
-itself into the queue again; a job that Slurm starts again continues its run, as the same command does.
+PYTHON names the interpreter (default: python), PORT the port of Ray's head (default: 6379). Data, model, run folder
+and this script's folder must be on storage that all nodes see. Ray's nodes need the same token in ~/.ray/auth_token, so they must share the home
+folder; "ray get-auth-token --generate" makes the token, and RAY_AUTH_MODE=disabled switches the check off.
+CONTAINER names an image in which everything runs (pyxis); the current folder and CONTAINER_MOUNTS are mounted.
+Five minutes before its end, or when it is preempted with a grace time, the job saves at the end of its step and queues
+itself again. A job that Slurm starts again continues its run.
 EOF
-}
-
-fail() {
-    echo "error: $1" >&2
-    exit 1
-}
-
-# Ray starts a head that asks for the token wherever there is one, but connects with it only if told to.
-export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
-
-# The IPv4 address that packets leave by; hostname -I also lists bridges of containers and IPv6, in no useful order.
-own_address() {
-    local out listed
-    out=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p' || true)
-    listed=$(hostname -I | tr ' ' '\n' | grep -E '^[0-9]+(\.[0-9]+){3}$' |
-        grep -Ev '^(127\.|169\.254\.|172\.(1[7-9]|2[0-9]|3[01])\.0\.1$)' || true)
-    if [[ -z $listed || $'\n'$listed$'\n' == *$'\n'"$out"$'\n'* ]]; then echo "$out"; else head -n 1 <<<"$listed"; fi
-}
-
-show() {
-    printf '%q ' "$@"
-    echo
 }
 
 dry_run=false
@@ -73,7 +62,7 @@ while (($#)); do
     esac
     shift
 done
-[[ " ${settings[*]}" == *" experiment="* ]] || fail "no experiment is named; add one, as in experiment=qwen2_5_3b"
+require_experiment qwen2_5_3b "${settings[@]}"
 $dry_run || [[ -n ${SLURM_JOB_ID:-} ]] || fail "this is no Slurm job; start it with sbatch, or use --dry-run"
 
 python=${PYTHON:-python}
@@ -87,10 +76,7 @@ gpus=${gpus##*:}
 [[ $gpus =~ ^[1-9][0-9]*$ ]] || fail "Slurm gives '$gpus' GPUs on a node; ask for them, as in --gpus-per-node=8"
 cpus=${SLURM_CPUS_PER_TASK:-64}
 # The batch script runs on the first node of the job, where srun puts its first task too.
-ip=${ip:-${HEAD_IP:-$(own_address)}}
-[[ $ip =~ ^[0-9]+(\.[0-9]+){3}$ || $ip =~ ^[A-Za-z][A-Za-z0-9.-]*$ ]] ||
-    fail "the head's address is '$ip', but an IPv4 address or a host's name is needed; give it as --ip 10.0.0.1"
-export RAY_ADDRESS=$ip:$port
+choose_head "$ip" "$port"
 
 # Arguments: interpreter, address of the head, port, CPUs of a node.
 # shellcheck disable=SC2016

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=900, help="seconds (default: 900)")
     options = parser.parse_args()
     if not options.address.rpartition(":")[2].isdigit():
-        sys.exit(f"error: {options.address!r} is no address; write IP:PORT")
+        sys.exit(f"error: {options.address!r} is not an address; write IP:PORT")
     try:
         wait_for_nodes(options.address, options.nodes, options.timeout)
     except (TimeoutError, ConnectionError) as error:

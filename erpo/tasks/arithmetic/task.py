@@ -11,6 +11,8 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from erpo.tasks.pools import TEST_SEED, TRAIN_SEED, distinct
+
 MODULUS = 100
 MIN_OPERATIONS = 2
 MAX_OPERATIONS = 6
@@ -25,8 +27,6 @@ MAX_RESPONSE_CHARACTERS = 5 * MAX_OPERATIONS
 # One token per character, and the end of the sequence.
 MAX_RESPONSE_TOKENS = MAX_RESPONSE_CHARACTERS + 1
 
-TRAIN_SEED = 1
-TEST_SEED = 777
 VALIDATION_SEED = 4242
 # Prompts of these pools are kept out of every warm-up. Up to these sizes no pool depends on the size of another.
 RESERVED_TRAIN_PROMPTS = 4096
@@ -103,21 +103,17 @@ def distinct_problems(
     Raises:
         ValueError: If `count` is not positive, or exceeds what distinct short prompts allow.
     """
-    if count < 1:
-        raise ValueError(f"a pool needs at least 1 prompt, got {count}")
     # Every fifth prompt has two operations; half of those may be used, so that drawing by rejection stays quick.
     limit = len(OPERATION_COUNTS) * MODULUS * (len(OPERATORS) * len(OPERANDS)) ** MIN_OPERATIONS // 2
     if count + len(exclude) > limit:
         raise ValueError(f"{count} prompts beside {len(exclude)} excluded ones are too many: at most {limit} in total")
     generator = random.Random(seed)
-    seen = set(exclude)
-    problems: list[Problem] = []
-    while len(problems) < count:
-        problem = draw_problem(generator, operations[len(problems) % len(operations)])
-        if problem.prompt not in seen:
-            seen.add(problem.prompt)
-            problems.append(problem)
-    return problems
+    return distinct(
+        lambda drawn: draw_problem(generator, operations[drawn % len(operations)]),
+        lambda problem: problem.prompt,
+        count,
+        exclude,
+    )
 
 
 @dataclass(frozen=True)

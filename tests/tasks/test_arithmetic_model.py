@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from verl.utils import hf_tokenizer
 from verl.utils.tokenizer import continuous_token_wiring as wiring
 
-from erpo.arithmetic.model import EOS_TOKEN, build_model, build_tokenizer
-from erpo.arithmetic.task import distinct_problems
+from erpo.tasks.arithmetic.model import EOS_TOKEN, build_model, build_tokenizer
+from erpo.tasks.arithmetic.task import distinct_problems
 
 torch.set_num_threads(1)
 PROBLEMS = distinct_problems(seed=9, count=20)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the model and the data files of the arithmetic experiment, once.
 
-`python -m erpo.arithmetic.prepare --out DIR` builds them; a second call with the same settings reuses them.
+`python -m erpo.tasks.arithmetic.prepare --out DIR` builds them; a second call with the same settings reuses them.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from erpo.arithmetic.base import BASE_FOLDER, load_base, make_base, one_thread
-from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import RESERVED_TEST_PROMPTS, RESERVED_VALIDATION_PROMPTS, make_pools
-from erpo.arithmetic.warmup import WarmupConfig
-from erpo.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once, write_rows
+from erpo.tasks.arithmetic.base import BASE_FOLDER, load_base, make_base, one_thread
+from erpo.tasks.arithmetic.sampling import group_accuracies
+from erpo.tasks.arithmetic.task import RESERVED_TEST_PROMPTS, RESERVED_VALIDATION_PROMPTS, make_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig
+from erpo.tasks.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once, write_data
 
 # Raise it with every change of what is built from the same settings.
 FORMAT_VERSION = 3
@@ -69,7 +69,7 @@ class PreparedArithmetic:
 
 
 def prepare(folder: str | Path, config: PrepareConfig | None = None) -> PreparedArithmetic:
-    """Builds the artefact in `folder`, or reuses the one that is there (:func:`erpo.artefact.build_once`).
+    """Builds the artefact in `folder`, or reuses the one that is there (:func:`erpo.tasks.artefact.build_once`).
 
     An artefact of other settings is replaced: give each set of settings its own folder where both are in use.
 
@@ -93,9 +93,11 @@ def prepare(folder: str | Path, config: PrepareConfig | None = None) -> Prepared
 
 def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     pools = make_pools(config.train_prompts, config.test_prompts, RESERVED_VALIDATION_PROMPTS)
-    for file, problems, split in ((TRAIN_FILE, pools.train, "train"), (TEST_FILE, pools.test, "test")):
-        rows = ((problem.prompt, problem.answer, {"operations": problem.operations}) for problem in problems)
-        write_rows(folder / file, DATA_SOURCE, split, rows)
+    rows = (
+        ((problem.prompt, problem.answer, {"operations": problem.operations}) for problem in problems)
+        for problems in (pools.train, pools.test)
+    )
+    write_data(folder, DATA_SOURCE, *rows)
     result = None
     if config.warmup is None:
         shutil.copytree(BASE_FOLDER, folder / MODEL_FOLDER)

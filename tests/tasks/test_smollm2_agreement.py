@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from erpo.smollm2 import weights
+from erpo.tasks.word_problems import weights
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 pytestmark = [

@@ -3,20 +3,17 @@
 """Supervised warm-up of the untrained model, up to a measured accuracy."""
 
 import random
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from erpo.arithmetic.sampling import group_accuracies
-from erpo.arithmetic.task import OPERATION_COUNTS, Problem, draw_problem
+from erpo.tasks.arithmetic.sampling import group_accuracies
+from erpo.tasks.arithmetic.task import OPERATION_COUNTS, Problem, draw_problem
+from erpo.tasks.supervised import IGNORED, supervised_steps
 
-IGNORED = -100
-MAX_GRADIENT_NORM = 1.0
 # Steps over which the learning rate rises; then it stays.
 RAMP_STEPS = 30
 
@@ -83,32 +80,24 @@ def warm_up(
     Raises:
         RuntimeError: If `max_steps` steps do not reach the target accuracy.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RAMP_STEPS))
     problems = training_problems(config.seed, exclude, operations)
-    max_tokens = 5 * max(operations) + 1  # see erpo.arithmetic.task
+    max_tokens = 5 * max(operations) + 1  # see erpo.tasks.arithmetic.task
     accuracy = 0.0
-    model.train()
-    interval = 0.1 if sys.stderr.isatty() else 10.0  # seconds; a file would fill with lines
-    with tqdm(total=config.max_steps, desc="warm-up", unit="step", mininterval=interval) as progress:
-        for step in range(1, config.max_steps + 1):
-            optimizer.zero_grad()
-            loss = _accumulate_gradients(model, tokenizer, [next(problems) for _ in range(config.batch_size)])
-            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            schedule.step()
-            progress.update()
-            if step % config.evaluate_every == 0 or step == config.max_steps:
-                scores = group_accuracies(
-                    model, tokenizer, validation, 1, temperature=1.0, seed=config.seed, max_tokens=max_tokens
-                )
-                accuracy = sum(scores) / len(scores)
-                progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
-                if accuracy >= config.target_accuracy:
-                    model.eval()
-                    return WarmupResult(step, accuracy)
+
+    def add_gradients() -> float:
+        return _accumulate_gradients(model, tokenizer, [next(problems) for _ in range(config.batch_size)])
+
+    adamw = {"lr": config.learning_rate, "betas": (0.9, 0.98), "weight_decay": 0.01}
+    for step, loss, progress in supervised_steps(model, add_gradients, config.max_steps, RAMP_STEPS, 10.0, **adamw):
+        if step % config.evaluate_every == 0 or step == config.max_steps:
+            scores = group_accuracies(
+                model, tokenizer, validation, 1, temperature=1.0, seed=config.seed, max_tokens=max_tokens
+            )
+            accuracy = sum(scores) / len(scores)
+            progress.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+            if accuracy >= config.target_accuracy:
+                model.eval()
+                return WarmupResult(step, accuracy)
     raise RuntimeError(
         f"the warm-up did not reach accuracy {config.target_accuracy} within {config.max_steps} steps "
         f"(last measured: {accuracy:.3f}); lower target_accuracy or raise max_steps"

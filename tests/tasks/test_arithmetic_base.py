@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from erpo.arithmetic import base
-from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.task import make_pools, reserved_pools
-from erpo.arithmetic.warmup import WarmupConfig
+from erpo.tasks.arithmetic import base
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.task import make_pools, reserved_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig
 
 torch.set_num_threads(1)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-import erpo.arithmetic.reward as reward
-from erpo.arithmetic.model import build_tokenizer
-from erpo.arithmetic.task import MAX_RESPONSE_CHARACTERS, Problem
+import erpo.tasks.arithmetic.reward as reward
+from erpo.tasks.arithmetic.model import build_tokenizer
+from erpo.tasks.arithmetic.task import MAX_RESPONSE_CHARACTERS, Problem
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes the arithmetic problems as a set of mathematics comes, for the data preparation.
 
-`python -m erpo.arithmetic.export --out DIR` writes `train.jsonl`, every problem three times, and `test.jsonl`; rows
-hold `problem` and `answer`. Both are pools of `erpo.arithmetic.prepare`.
+`python -m erpo.tasks.arithmetic.export --out DIR` writes `train.jsonl`, every problem three times, and `test.jsonl`;
+rows hold `problem` and `answer`. Both are pools of `erpo.tasks.arithmetic.prepare`.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from erpo.arithmetic.task import RESERVED_VALIDATION_PROMPTS, make_pools
+from erpo.tasks.arithmetic.task import RESERVED_VALIDATION_PROMPTS, make_pools
 
 REPETITIONS = 3
 

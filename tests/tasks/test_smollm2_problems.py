@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from erpo.smollm2.problems import LARGEST, OPERATIONS, distinct_problems, draw_problem, make_pools
-from erpo.smollm2.reward import compute_score
+from erpo.tasks.word_problems.problems import LARGEST, OPERATIONS, distinct_problems, draw_problem, make_pools
+from erpo.tasks.word_problems.reward import compute_score
 
 POOL = distinct_problems(seed=3, count=500)
 

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes SmolLM2, warmed up on word problems, and the data files of its experiment, once.
 
-`python -m erpo.smollm2.prepare --out DIR` builds them; a second call with the same settings reuses them.
+`python -m erpo.tasks.word_problems.prepare --out DIR` builds them; a second call with the same settings reuses them.
 """
 
 import argparse
 import logging
 import random
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,18 +16,16 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from erpo.artefact import MODEL_FOLDER, TEST_FILE, TRAIN_FILE, build_once, write_rows
-from erpo.smollm2.problems import MAX_STEPS, MIN_STEPS, draw_problem, make_pools
-from erpo.smollm2.weights import SOURCES, write_model
+from erpo.tasks.artefact import MODEL_FOLDER, build_once, write_data
+from erpo.tasks.supervised import IGNORED, supervised_steps
+from erpo.tasks.word_problems.problems import MAX_STEPS, MIN_STEPS, draw_problem, make_pools
+from erpo.tasks.word_problems.weights import SOURCES, write_model
 
 # Raise it with every change of what is built from the same settings.
 FORMAT_VERSION = 1
 DATA_SOURCE = "word_problems"
-IGNORED = -100
-MAX_GRADIENT_NORM = 1.0
 RAMP_STEPS = 10
 DTYPES = ("float32", "bfloat16")
 
@@ -71,7 +68,7 @@ class PrepareConfig:
 
 
 def prepare(folder: str | Path, config: PrepareConfig | None = None) -> dict[str, Any]:
-    """Builds the artefact in `folder`, or reuses the one that is there (:func:`erpo.artefact.build_once`).
+    """Builds the artefact in `folder`, or reuses the one that is there (:func:`erpo.tasks.artefact.build_once`).
 
     Args:
         folder: Folder of the artefact. Its parents are created; a folder with other files is refused.
@@ -90,9 +87,11 @@ def prepare(folder: str | Path, config: PrepareConfig | None = None) -> dict[str
 
 def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     train, test = make_pools(config.train_prompts, config.test_prompts)
-    for file, problems, split in ((TRAIN_FILE, train, "train"), (TEST_FILE, test, "test")):
-        rows = ((problem.question, problem.answer, {"steps": len(problem.steps)}) for problem in problems)
-        write_rows(folder / file, DATA_SOURCE, split, rows)
+    rows = (
+        ((problem.question, problem.answer, {"steps": len(problem.steps)}) for problem in problems)
+        for problems in (train, test)
+    )
+    write_data(folder, DATA_SOURCE, *rows)
     raw = Path(config.source)
     if config.source in SOURCES:
         raw = write_model(folder / "raw", config.source)
@@ -123,26 +122,21 @@ def warm_up(
     Returns:
         Mean loss of each step, nats per response token.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
-    ramp = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RAMP_STEPS))
     answers = worked_answers(config.seed, exclude)
+
+    def add_gradients() -> float:
+        tokens, labels = make_batch(tokenizer, [next(answers) for _ in range(config.batch_size)])
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+            logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
+        loss = cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        loss.backward()
+        return loss.item()
+
     losses = []
-    model.train()
-    interval = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a file would fill with lines
-    with tqdm(total=config.warmup_steps, desc="warm-up", unit="step", mininterval=interval) as progress:
-        for _ in range(config.warmup_steps):
-            tokens, labels = make_batch(tokenizer, [next(answers) for _ in range(config.batch_size)])
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-            loss = cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
-            optimizer.step()
-            ramp.step()
-            losses.append(round(loss.item(), 4))
-            progress.update()
-            progress.set_postfix(loss=f"{losses[-1]:.3f}")
+    adamw = {"lr": config.learning_rate, "weight_decay": 0.0}
+    for _, loss, progress in supervised_steps(model, add_gradients, config.warmup_steps, RAMP_STEPS, 30.0, **adamw):
+        losses.append(round(loss, 4))
+        progress.set_postfix(loss=f"{losses[-1]:.3f}")
     model.eval()
     return losses
 

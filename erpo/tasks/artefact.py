@@ -72,27 +72,31 @@ def build_once(
         return manifest
 
 
-def write_rows(path: Path, data_source: str, split: str, rows: Iterable[tuple[str, str, dict[str, Any]]]) -> None:
-    """Writes problems in verl's schema.
+Rows = Iterable[tuple[str, str, dict[str, Any]]]
+
+
+def write_data(folder: Path, data_source: str, train: Rows, test: Rows) -> None:
+    """Writes the two files of problems in verl's schema.
 
     Args:
-        path: Parquet file to write.
+        folder: Folder to write to.
         data_source: Name of the set.
-        split: ``train`` or ``test``.
-        rows: Of each problem the question, the answer, and what its ``extra_info`` should hold besides. The prompt id
+        train: Of each problem the question, the answer, and what its ``extra_info`` should hold besides. The prompt id
             is the question, so it is the same under all settings.
+        test: Likewise, the held-out problems.
     """
-    table: list[dict[str, Any]] = [
-        {
-            "data_source": data_source,
-            "prompt": [{"role": "user", "content": question}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": answer},
-            "extra_info": {"index": index, "split": split, "prompt_id": f"{data_source}:{question}", **more},
-        }
-        for index, (question, answer, more) in enumerate(rows)
-    ]
-    pd.DataFrame(table).to_parquet(path)
+    for file, split, rows in ((TRAIN_FILE, "train", train), (TEST_FILE, "test", test)):
+        table: list[dict[str, Any]] = [
+            {
+                "data_source": data_source,
+                "prompt": [{"role": "user", "content": question}],
+                "ability": "math",
+                "reward_model": {"style": "rule", "ground_truth": answer},
+                "extra_info": {"index": index, "split": split, "prompt_id": f"{data_source}:{question}", **more},
+            }
+            for index, (question, answer, more) in enumerate(rows)
+        ]
+        pd.DataFrame(table).to_parquet(folder / file)
 
 
 @contextmanager

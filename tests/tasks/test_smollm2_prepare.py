@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from erpo.smollm2 import weights
-from erpo.smollm2.prepare import IGNORED, PrepareConfig, main, make_batch, prepare, worked_answers
-from erpo.smollm2.problems import make_pools
+from erpo.tasks.word_problems import weights
+from erpo.tasks.word_problems.prepare import IGNORED, PrepareConfig, main, make_batch, prepare, worked_answers
+from erpo.tasks.word_problems.problems import make_pools
 
 
 @pytest.fixture(scope="module")

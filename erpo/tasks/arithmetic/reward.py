@@ -8,7 +8,7 @@ its path in every reward worker, so it imports nothing.
 
 from typing import Any
 
-# The longest right response: 6 operations of 5 characters. Equal to `erpo.arithmetic.task.MAX_RESPONSE_CHARACTERS`.
+# The longest right response: 6 operations of 5 characters. Equal to MAX_RESPONSE_CHARACTERS of `task.py`.
 MAX_RESPONSE_CHARACTERS = 30
 
 

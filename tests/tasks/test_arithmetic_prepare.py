@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from erpo.arithmetic import base
-from erpo.arithmetic import prepare as module
-from erpo.arithmetic.prepare import PrepareConfig, main, prepare
-from erpo.arithmetic.task import make_pools
-from erpo.arithmetic.warmup import WarmupConfig, WarmupResult
+from erpo.tasks.arithmetic import base
+from erpo.tasks.arithmetic import prepare as module
+from erpo.tasks.arithmetic.prepare import PrepareConfig, main, prepare
+from erpo.tasks.arithmetic.task import make_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig, WarmupResult
 
 torch.set_num_threads(1)
 WARMUP = WarmupConfig(target_accuracy=0.0, max_steps=1, evaluate_every=1, batch_size=2)

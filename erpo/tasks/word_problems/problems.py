@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from string import Template
 
+from erpo.tasks.pools import TEST_SEED, TRAIN_SEED, distinct
+
 MIN_STEPS = 1
 MAX_STEPS = 5
 LARGEST = 200
 
-TRAIN_SEED = 1
-TEST_SEED = 777
 # Test problems up to this number are kept out of every warm-up, whatever the size of the test set.
 RESERVED_TEST_PROMPTS = 512
 
@@ -182,17 +182,13 @@ def distinct_problems(seed: int, count: int, exclude: Collection[str] = ()) -> l
     Raises:
         ValueError: If `count` is not positive.
     """
-    if count < 1:
-        raise ValueError(f"a pool needs at least 1 problem, got {count}")
     generator = random.Random(seed)
-    seen = set(exclude)
-    problems: list[WordProblem] = []
-    while len(problems) < count:
-        problem = draw_problem(generator, MIN_STEPS + len(problems) % (MAX_STEPS - MIN_STEPS + 1))
-        if problem.question not in seen:
-            seen.add(problem.question)
-            problems.append(problem)
-    return problems
+    return distinct(
+        lambda drawn: draw_problem(generator, MIN_STEPS + drawn % (MAX_STEPS - MIN_STEPS + 1)),
+        lambda problem: problem.question,
+        count,
+        exclude,
+    )
 
 
 def make_pools(train_prompts: int, test_prompts: int) -> tuple[list[WordProblem], list[WordProblem]]:
@@ -200,5 +196,5 @@ def make_pools(train_prompts: int, test_prompts: int) -> tuple[list[WordProblem]
     reserved = distinct_problems(TEST_SEED, max(test_prompts, RESERVED_TEST_PROMPTS))
     train = distinct_problems(TRAIN_SEED, train_prompts, {problem.question for problem in reserved})
     if test_prompts < 1:
-        raise ValueError(f"a pool needs at least 1 problem, got {test_prompts}")
+        raise ValueError(f"a pool needs at least 1 prompt, got {test_prompts}")
     return train, reserved[:test_prompts]

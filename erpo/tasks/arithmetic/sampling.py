@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from erpo.arithmetic.reward import compute_score
-from erpo.arithmetic.task import MAX_RESPONSE_TOKENS, Problem
+from erpo.tasks.arithmetic.reward import compute_score
+from erpo.tasks.arithmetic.task import MAX_RESPONSE_TOKENS, Problem
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from erpo.environment import Level
 from erpo.environment.model import model_finding, tokenizer_finding
-from erpo.smollm2 import weights
+from erpo.tasks.word_problems import weights
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_command_line_ends_in_one_sentence(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "erpo.smollm2.weights",
+        "erpo.tasks.word_problems.weights",
         "--out",
         str(tmp_path / "file" / "model"),
         "--source",

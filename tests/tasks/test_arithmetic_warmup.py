@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from erpo.arithmetic import warmup
-from erpo.arithmetic.model import build_model, build_tokenizer
-from erpo.arithmetic.sampling import group_accuracies, sample_responses
-from erpo.arithmetic.task import MAX_RESPONSE_TOKENS, Problem, distinct_problems, make_pools
-from erpo.arithmetic.warmup import WarmupConfig, make_batch, training_problems, warm_up
+from erpo.tasks.arithmetic import warmup
+from erpo.tasks.arithmetic.model import build_model, build_tokenizer
+from erpo.tasks.arithmetic.sampling import group_accuracies, sample_responses
+from erpo.tasks.arithmetic.task import MAX_RESPONSE_TOKENS, Problem, distinct_problems, make_pools
+from erpo.tasks.arithmetic.warmup import WarmupConfig, make_batch, training_problems, warm_up
 
 torch.set_num_threads(1)
 TOKENIZER = build_tokenizer()

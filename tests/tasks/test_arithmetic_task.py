@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from erpo.arithmetic.task import (
+from erpo.tasks.arithmetic.task import (
     MAX_PROMPT_CHARACTERS,
     MAX_RESPONSE_CHARACTERS,
     OPERATION_COUNTS,
