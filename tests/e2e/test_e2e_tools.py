@@ -18,10 +18,10 @@ import tool_task
 from e2e_runs import small_run, start
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from erpo.tasks.arithmetic.base import BASE_FOLDER
-from erpo.tasks.arithmetic.task import make_pools
 from erpo.runs import read_groups, read_metrics
 from erpo.runs.sample_log import read_samples
+from erpo.tasks.arithmetic.base import BASE_FOLDER
+from erpo.tasks.arithmetic.task import make_pools
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
