@@ -28,8 +28,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.long]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 AGENT, TURNS = "actor_rollout_ref.rollout.agent", "actor_rollout_ref.rollout.multi_turn"
 N = 8
-# Largest difference of a token's log-probs in vLLM and in FSDP2, float32. Unlikely tokens are the worst.
-BAR = 5e-5
+# Largest differences of a token between vLLM and FSDP2, float32, of a trained model: 6.8e-6 and 3.2e-5 were seen.
+# Unlikely tokens have the worst log-probs.
+PROBABILITY_BAR, LOG_PROB_BAR = 2e-5, 1e-4
 
 
 @dataclass
@@ -112,7 +113,7 @@ def with_tools(tmp_path_factory):
     )
 
 
-# Of tokens that the model wrote, for the run with tools: about four steps' worth, and three if all tokens counted.
+# Of tokens that the model wrote, for the run with tools: about five steps' worth, and three if all tokens counted.
 BUDGET = 4_600
 
 
@@ -172,18 +173,21 @@ def test_vllm_samples_every_turn_at_the_temperature_of_the_prompt(trained):
 
 def test_rollout_and_training_agree_in_every_turn_at_every_temperature(trained):
     turns = trained.turns()
-    turns["difference"] = [float(abs(a - b).max()) for a, b in zip(turns["rollout"], turns["trainer"], strict=True)]
+    pairs = list(zip(turns["rollout"], turns["trainer"], strict=True))
+    turns["log_probs"] = [float(abs(a - b).max()) for a, b in pairs]
+    turns["probabilities"] = [float(abs(np.exp(a) - np.exp(b)).max()) for a, b in pairs]
     turns["count"] = turns["tokens"].map(len)
-    table = turns.groupby(["turn", "temperature"]).agg(difference=("difference", "max"), tokens=("count", "sum"))
-    print(f"\n{table}")
+    by_turn = turns.groupby(["turn", "temperature"])
+    table = by_turn[["probabilities", "log_probs"]].max().assign(tokens=by_turn["count"].sum())
+    print(f"\n{table.to_string(float_format='{:.1e}'.format)}")
     for turn in (1, 2):
         assert (table.loc[turn, "tokens"] > 100).all() and len(table.loc[turn]) == len(spread_schedule.TEMPERATURES)
-    assert table["difference"].max() < BAR
+    assert table["probabilities"].max() < PROBABILITY_BAR and table["log_probs"].max() < LOG_PROB_BAR
     # What another temperature would look like.
     hot = turns[(turns["temperature"] == 1.5) & (turns["turn"] == 2)]
-    assert abs(np.concatenate(hot["rollout"].to_list())).mean() > 100 * BAR
+    assert abs(np.concatenate(hot["rollout"].to_list())).mean() > 100 * LOG_PROB_BAR
     metrics = read_metrics(trained.folder)
-    assert metrics["erpo/raised/probs_diff_max"].max() < 1e-5
+    assert metrics["erpo/raised/probs_diff_max"].max() < PROBABILITY_BAR
 
 
 def test_what_the_model_did_not_write_counts_nowhere(trained):
@@ -226,8 +230,7 @@ def test_the_model_calls_the_tool_and_reads_what_comes_back(with_tools):
     assert with_tools.turns()["turn"].max() >= 3
     # The calculator's own answer, of the call before it.
     assert any('"48+9"}}</tool_call><|im_end|>\n<tool_response>57</tool_response>\n57<|im_end|>' in t for t in texts)
-    groups = read_groups(with_tools.folder)
-    assert set(groups["outcome"]) == {"all_correct", "mixed", "all_wrong"}
+    assert {"mixed", "all_wrong"} <= set(read_groups(with_tools.folder)["outcome"])
     samples = read_samples(with_tools.folder)
     assert samples["response"].str.contains("<tool_response>").any() and samples["correct"].any()
     # The length of a sample, too, is what the model wrote of its text.
@@ -236,6 +239,7 @@ def test_the_model_calls_the_tool_and_reads_what_comes_back(with_tools):
 
 
 def test_the_own_loop_writes_the_value_of_the_first_step(with_own_loop):
+    assert {"mixed", "all_correct"} <= set(read_groups(with_own_loop.folder)["outcome"])
     helped = [response for response in with_own_loop.responses if len(spans(response["response_mask"])) == 2]
     assert len(helped) > len(with_own_loop.responses) / 2
     stop = with_own_loop.tokenizer.convert_tokens_to_ids("=")
