@@ -142,6 +142,22 @@ def _sections(runs: Sequence[Run]) -> list[Section]:
             each(lambda run: learning.raised_and_base(run, steps)),
         ),
         Section(
+            "tolerance",
+            "Tolerance by temperature",
+            "Raised groups beside the last visit of the same prompts at the base temperature. A prompt is raised after "
+            "an all-correct visit, so that part of the fall is chance; and the policy has changed in between.",
+            each(lambda run: learning.tolerance(run, edges)),
+            "No group was raised after a visit at the base temperature yet.",
+        ),
+        Section(
+            "heat",
+            "Heat",
+            "A response is broken that was cut, in which no answer was found, or that has a token which is rare at "
+            "T = 1. Compare the wrong responses with the right ones of the same groups.",
+            each(lambda run: learning.heat(run, steps)),
+            "No heat was logged: set erpo.heat.tokens=512 and actor_rollout_ref.rollout.calculate_log_probs=true.",
+        ),
+        Section(
             "agreement",
             "Agreement of rollout and training log-probs",
             "Differences of the probability of a sampled token between the rollout engine and the trainer, both at the "

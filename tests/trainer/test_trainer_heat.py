@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_trainer_engine import HEAD, LENGTHS, bf16_logits, engine_of, results
 from tensordict import TensorDict
+from test_trainer_engine import HEAD, LENGTHS, bf16_logits, engine_of, results
 from transformers import LlamaConfig, LlamaForCausalLM
 from verl.utils import tensordict_utils as tu
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
@@ -82,7 +82,9 @@ def by_definition(batch, logits, temperatures):
                 continue
             token = len(ids) - RESPONSES[row] + i
             z = logits[first + token - 1].double()[allowed]
-            for_t = [torch.softmax(z / t, -1).sort().values[:-20].sum().item() for t in (temperature, temperature + 0.2)]
+            for_t = [
+                torch.softmax(z / t, -1).sort().values[:-20].sum().item() for t in (temperature, temperature + 0.2)
+            ]
             tail, hotter, count = tail + for_t[0], hotter + for_t[1], count + 1
             lowest = min(lowest, torch.log_softmax(z, -1)[allowed.index(int(ids[token]))].item())
         masses.append([count, tail, hotter, lowest])
@@ -161,7 +163,7 @@ def test_places_are_spread_over_the_batch():
     assert spread(5, 9).tolist() == [0, 1, 2, 3, 4]
     for places in (513, 4096, 16 * 1024):
         chosen = spread(places, 512)
-        assert 380 < len(chosen) <= 512 and 0 <= chosen.min() and chosen.max() < places
+        assert 380 < len(chosen) <= 512 and chosen.min() >= 0 and chosen.max() < places
         assert chosen.diff().max() < 4 * places / len(chosen)
         # Rows of equal length: every eighth of them is hit.
         assert (chosen % 8).bincount(minlength=8).min() > 30
