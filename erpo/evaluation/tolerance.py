@@ -38,9 +38,9 @@ def suggest_for_all(rows: Sequence[Row], prompts: int) -> SuggestionForAll:
 
     A temperature is tolerated if at it, and at every cooler measured one, the mean accuracy is at least
     :data:`KEPT_ACCURACY` of that at T_base, all-wrong groups are no more than :data:`MAX_ALL_WRONG_RISE` more frequent
-    and responses no more than :data:`MAX_TRUNCATION_RISE` more often cut. The rise ends at the hottest tolerated one.
-    The temperature for the whole run is the tolerated one with the most mixed groups, if these lie beyond the interval
-    of the lowest one's, and the lowest one otherwise. At the lowest one the means over its two visits count.
+    and responses no more than :data:`MAX_TRUNCATION_RISE` more often cut; at T_base the means over both visits count.
+    The rise ends at the hottest tolerated one. The temperature for the whole run is the tolerated one with the most
+    mixed groups, if the lower end of their interval lies above the share at either visit at T_base, else T_base.
 
     Args:
         rows: Of :func:`erpo.evaluation.residual.residual_rows`.

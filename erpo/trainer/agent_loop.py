@@ -84,7 +84,7 @@ class ErpoAgentLoopWorker(_AgentLoopWorkerTQ):
             "problem": problem,
             "truncated": at_limit and last.response_ids[-1] != self.tokenizer.eos_token_id,
             # As verl's scorers of math answers say that they found none.
-            "unparsed": reported.get("pred", "") in (None, "[INVALID]"),
+            "unparsed": "pred" in reported and str(reported["pred"]) in ("None", "[INVALID]"),
             # What the model wrote: tool output is masked, and every output of the session counts.
             "generated": sum(sum(one.response_mask) for one in outputs),
         }

@@ -15,10 +15,11 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
 
 from erpo.tracker import Outcome
-from erpo.trainer import log_probs
+from erpo.trainer import PROMPT_KEY, RESPONSE_TAG, log_probs
+from erpo.trainer.agent_loop import ErpoAgentLoopWorker
 from erpo.trainer.config import AccuracyConfig
 from erpo.trainer.engine import PerResponseTemperatureEngine
-from erpo.trainer.groups import Group
+from erpo.trainer.groups import Group, read_groups
 from erpo.trainer.heat import HEAT, HEAT_TOKENS, spread
 from erpo.trainer.metrics import broken_metrics, lowest_log_probs, tail_metrics
 
@@ -195,6 +196,36 @@ def test_broken_responses_of_mixed_groups_are_counted_by_what_broke_them():
     unknown = [*lowest[:5], np.nan, *lowest[6:]]
     assert broken_metrics(*arguments, np.array(unknown), AccuracyConfig(), 1e-5) == metrics
     assert broken_metrics(["b_0_0"], [groups[1]], np.zeros(1), AccuracyConfig(), 1e-5) == {}
+
+
+@pytest.mark.parametrize(
+    ("reported", "unparsed"),
+    [({"pred": "[INVALID]"}, True), ({"pred": None}, True), ({"pred": "7"}, False), ({}, False), (None, False)],
+)
+def test_a_worker_tags_responses_without_an_answer_and_the_group_has_them(reported, unparsed):
+    worker = object.__new__(ErpoAgentLoopWorker)
+    worker._accuracy = AccuracyConfig()
+    worker.tokenizer = SimpleNamespace(eos_token_id=0)
+    rollout = SimpleNamespace(response_length=4, temperature=1.0)
+    worker.config = SimpleNamespace(actor_rollout_ref=SimpleNamespace(rollout=rollout))
+
+    def tag(length):
+        fields = {"reward_extra_info": reported}
+        last = SimpleNamespace(
+            response_ids=[7] * length, response_mask=[1] * length, reward_score=1.0, extra_fields=fields
+        )
+        return {RESPONSE_TAG: worker._describe([last], {PROMPT_KEY: "00" * 16})}
+
+    # The second one is cut.
+    (found,) = read_groups(["a"], {"a_0_0": tag(3), "a_1_0": tag(4)}, AccuracyConfig(), 2, step=1)
+    assert found.broken == [unparsed, True] and found.truncated == 1
+    assert Group.from_json(found.to_json()) == found
+    # Tags and groups of an older version's checkpoint do not tell.
+    old = {
+        key: {RESPONSE_TAG: {k: v for k, v in tag(3)[RESPONSE_TAG].items() if k != "unparsed"}} for key in ("a_0_0",)
+    }
+    assert read_groups(["a"], old, AccuracyConfig(), 1, step=1)[0].broken == [False]
+    assert Group.from_json({k: v for k, v in found.to_json().items() if k != "broken"}).broken == []
 
 
 def test_tail_is_a_mean_over_the_measured_tokens():
