@@ -178,6 +178,8 @@ class Sampler:
 
         engine = self._started()
         settings = self._settings
+        # Of a smaller vocabulary nothing is outside the top, and vLLM fails to look for so many.
+        has_tail = self._model_config.get_text_config().vocab_size > TOP
         params = [
             SamplingParams(
                 temperature=request.temperature,
@@ -186,7 +188,7 @@ class Sampler:
                 max_tokens=settings.max_response_length,
                 seed=request.seed,
                 detokenize=False,
-                logprobs=TOP if request.tail else None,
+                logprobs=TOP if request.tail and has_tail else None,
                 flat_logprobs=True,
             )
             for request in requests
@@ -198,9 +200,9 @@ class Sampler:
                 text=self._tokenizer.decode(list(output.token_ids), skip_special_tokens=True),
                 length=len(output.token_ids),
                 truncated=output.finish_reason == "length",
-                tail_mass=_tail_mass(output.logprobs) if output.logprobs is not None else None,
+                tail_mass=(_tail_mass(output.logprobs) if has_tail else 0.0) if request.tail else None,
             )
-            for output in outputs
+            for request, output in zip(requests, outputs, strict=True)
         ]
 
     def _started(self) -> Any:
