@@ -209,7 +209,7 @@ def test_residual_share_samples_each_visit_by_itself(folder):
         tail = torch.softmax(logits / row.temperature, -1).sort(-1).values[:, :-5].sum(-1).mean()
         assert row.tail_mass == pytest.approx(float(tail), abs=1e-5)
         compared += 1
-    assert compared > 18
+    assert compared > 12
     # The temperatures reached vLLM: the untrained model repeats its last token, the hotter the less.
     repeated = samples.groupby("part")["response"].agg(repetition)
     assert repeated["T=0.5"] > 2 * repeated["T=2"]
