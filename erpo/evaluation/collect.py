@@ -26,6 +26,8 @@ _DECIDING = (
     "apply_chat_template_kwargs",
     "chunk_responses",
 )
+# First responses to prompts of a chunk whose tail is measured: vLLM holds 21 numbers for each of their tokens.
+TAIL_RESPONSES = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Part:
         n: Responses per prompt.
         temperature: Sampling temperature.
         label: Goes into the seeds; parts with another label are independent samples.
+        tail: Whether the probability outside the top tokens is measured, in :data:`TAIL_RESPONSES` of a chunk.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Part:
     n: int
     temperature: float
     label: str = ""
+    tail: bool = False
 
     @property
     def responses(self) -> int:
@@ -179,6 +183,7 @@ def _sample_part(
                 tokens[position],
                 part.temperature,
                 request_seed(settings.seed, part.label, part.problems[position].key, index),
+                tail=part.tail and index == 0 and position - positions.start < TAIL_RESPONSES,
             )
             for position, index in cells
         ]
@@ -196,6 +201,7 @@ def _sample_part(
                 "response": response.text,
                 "length": response.length,
                 "truncated": response.truncated,
+                "tail_mass": response.tail_mass,
             }
             rows.append(row)
         store.write_chunk(part.name, number, rows)

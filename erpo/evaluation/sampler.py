@@ -3,6 +3,7 @@
 """Samples responses with vLLM, offline, so that the same seed gives the same responses."""
 
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from tqdm import tqdm
 from erpo.evaluation.config import EvaluationError, SamplingConfig
 from erpo.evaluation.data import Problem
 
+#: Most probable tokens that are not the tail, as in the trainer's metrics; vLLM's own limit for log-probs is this.
+TOP = 20
 # Prompt tokens that vLLM on a CPU computes at a time; its own default is of this size.
 _BATCHED_TOKENS = 4096
 
@@ -26,11 +29,13 @@ class Request:
         tokens: Token ids of the prompt.
         temperature: Sampling temperature; 0 is greedy.
         seed: Seed of this response alone.
+        tail: Whether to measure the probability outside the top tokens.
     """
 
     tokens: list[int]
     temperature: float
     seed: int
+    tail: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,14 @@ class Response:
         text: Decoded without special tokens, as verl decodes what it judges.
         length: Tokens, the end-of-sequence token included.
         truncated: Whether it was cut at the length limit.
+        tail_mass: Mean over its tokens of the probability outside the top :data:`TOP` ones, as they were sampled; None
+            where it was not asked for.
     """
 
     text: str
     length: int
     truncated: bool
+    tail_mass: float | None = None
 
 
 def request_seed(seed: int, label: str, key: str, index: int) -> int:
@@ -170,6 +178,8 @@ class Sampler:
 
         engine = self._started()
         settings = self._settings
+        # Of a smaller vocabulary nothing is outside the top, and vLLM fails to look for so many.
+        has_tail = self._model_config.get_text_config().vocab_size > TOP
         params = [
             SamplingParams(
                 temperature=request.temperature,
@@ -178,6 +188,8 @@ class Sampler:
                 max_tokens=settings.max_response_length,
                 seed=request.seed,
                 detokenize=False,
+                logprobs=TOP if request.tail and has_tail else None,
+                flat_logprobs=True,
             )
             for request in requests
         ]
@@ -188,8 +200,9 @@ class Sampler:
                 text=self._tokenizer.decode(list(output.token_ids), skip_special_tokens=True),
                 length=len(output.token_ids),
                 truncated=output.finish_reason == "length",
+                tail_mass=(_tail_mass(output.logprobs) if has_tail else 0.0) if request.tail else None,
             )
-            for output in outputs
+            for request, output in zip(requests, outputs, strict=True)
         ]
 
     def _started(self) -> Any:
@@ -204,6 +217,8 @@ class Sampler:
                 "max_model_len": self._window,
                 "enable_prefix_caching": False,
                 "seed": settings.seed,
+                # After temperature and filters, as verl asks for them too.
+                "logprobs_mode": "processed_logprobs",
             }
             if on_cpu:
                 # vLLM's CPU build cannot wind back the generator of a request whose prompt is computed in pieces.
@@ -220,6 +235,14 @@ class Sampler:
                 reason = lines[min(1, len(lines) - 1)] if lines else type(error).__name__
                 raise EvaluationError(f"vLLM does not start with {self._path}: {reason}") from error
         return self._engine
+
+
+def _tail_mass(logprobs: Any) -> float | None:
+    """Mean over the tokens of a response; of vLLM's flat log-probs each token's last ones are the most probable."""
+    ends = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
+    tops = [logprobs.logprobs[max(start, end - TOP) : end] for start, end in ends]
+    masses = [max(0.0, 1.0 - sum(math.exp(one) for one in top)) for top in tops]
+    return sum(masses) / len(masses) if masses else None
 
 
 class ProgressBar:
