@@ -37,7 +37,7 @@ def _platform() -> tuple[bool, dict[str, str]]:
     """Whether verl is patched for the CPU in this process, and what the environment says of platforms."""
     patches = sys.modules.get("erpo.platform.patches")
     patched = patches is not None and patches.patch_verl.cache_info().currsize > 0
-    return patched, {name: value for name, value in os.environ.items() if name.startswith(("VERL_", "VLLM_", "OMP_"))}
+    return patched, {name: value for name, value in os.environ.items() if name.startswith("VERL_")}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -553,8 +553,8 @@ def test_answers_stay_what_they_are(tmp_path, lines, answers, form):
         pytest.param(b'{"problem": "p", "answer": NaN}', "empty answer", id="answer-nan"),
         pytest.param(b'{"problem": "p", "answer": "1"}\n\xff', "line 2 .* not UTF-8", id="not-utf8"),
         pytest.param(b'{"problem": "p", "answer": "1"}\n{', "line 2 .* not JSON", id="cut-off"),
-        pytest.param(b'{"problem": "p", "answer": "1"}\n3', "line 2 .* no row", id="a-number-in-a-line"),
-        pytest.param(b'[{"problem": "p", "answer": "1"}, 3]', "row 2 .* no row", id="a-number-in-the-list"),
+        pytest.param(b'{"problem": "p", "answer": "1"}\n3', "line 2 .* not a row", id="a-number-in-a-line"),
+        pytest.param(b'[{"problem": "p", "answer": "1"}, 3]', "row 2 .* not a row", id="a-number-in-the-list"),
         pytest.param(b'{"problem": "p"}', "needs 'problem' and 'answer'", id="no-answers"),
     ],
 )

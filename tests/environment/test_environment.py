@@ -269,7 +269,7 @@ def test_flash_attention_gathers_the_slices(build, flash):
 def test_a_critic_needs_flash_attn(build, flash, experiment, setting):
     critic = [experiment, "critic.enable=true", "algorithm.adv_estimator=gae"]
     problem = start_problem(build(*critic, *setting))
-    assert "verl loads a critic with flash_attention_2 always, but flash-attn is not installed" in problem
+    assert "verl always loads a critic with flash_attention_2, but flash-attn is not installed" in problem
     flash("")
     assert attention_finding(build(*critic)).level is Level.OK
 
