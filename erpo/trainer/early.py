@@ -3,6 +3,7 @@
 """What verl would find out late, with models loaded or hours into a run: found on the driver, before it starts."""
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ UNFED_ESTIMATORS = {
     "optimal_token_baseline": "the actor's sum_pi_squared",
     "tir_optimal_token_baseline": "the actor's sum_pi_squared",
 }
+# verl's own agent loops, and what a user extends them by.
+AGENT_LOOPS = ("single_turn_agent", "tool_agent")
+_AGENT_FILES = ("agent.agent_loop_config_path", "multi_turn.tool_config_path", "multi_turn.function_tool_path")
 # What every built-in scorer of verl gives a right answer.
 _RIGHT_REWARD = 1.0
 
@@ -63,6 +67,7 @@ def late_failures(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     yield from _estimator(config)
     yield from _sampler(config)
     yield from _mode(config)
+    yield from _agents(config)
     actor = config.actor_rollout_ref.actor
     if OmegaConf.select(actor, "checkpoint.async_save", default=False) and actor.strategy != "megatron":
         yield (
@@ -235,4 +240,43 @@ def _mode(config: DictConfig) -> Iterator[str]:
         yield (
             "actor_rollout_ref.rollout.checkpoint_engine.backend is naive, which separate_async cannot use; "
             f"set it to {usable}."
+        )
+
+
+def _agents(config: DictConfig) -> Iterator[str]:
+    """verl reads these files when its workers start, and asks for a loop by its name when it has a prompt."""
+    from verl.utils.import_utils import resolve_config_path
+
+    where, files = "actor_rollout_ref.rollout", {}
+    for name in _AGENT_FILES:
+        path = OmegaConf.select(config, f"{where}.{name}", default=None)
+        if path is None:
+            continue
+        try:
+            files[name] = Path(resolve_config_path(path))
+        except FileNotFoundError:
+            files[name] = Path(path)
+        if not files[name].is_file():
+            yield f"{where}.{name} is {path}, which does not exist; name a file."
+            return
+    known = list(AGENT_LOOPS)
+    if (named := files.get(_AGENT_FILES[0])) is not None:
+        try:
+            loops: Any = OmegaConf.load(named)
+            known += [loop["name"] for loop in loops]
+        except Exception as error:
+            yield (
+                f"{where}.{_AGENT_FILES[0]} names {named}, which is no list of agent loops "
+                f"({' '.join(str(error).split())}); give each a name and a _target_."
+            )
+            return
+    default = config.actor_rollout_ref.rollout.agent.default_agent_loop
+    external = config.actor_rollout_ref.model.get("external_lib", None)
+    modules = [external] if isinstance(external, str) else list(external or [])
+    # A module of the user's own can register loops when it is imported.
+    registers = bool(os.environ.get("VERL_USE_EXTERNAL_MODULES")) or any(not m.startswith("erpo.") for m in modules)
+    if default not in known and not registers:
+        yield (
+            f"{where}.agent.default_agent_loop is {default}, but the agent loops are {', '.join(known)}; set one of "
+            f"them, or name yours in {where}.{_AGENT_FILES[0]}."
         )

@@ -57,16 +57,22 @@ _DOES_NOT_MAKE = [
     *("*._target_", "*.profiler"),
 ]
 _DATA = ("data.train_files", "data.train_max_samples")
-# Sections whose `path` names a file of the user's own; it counts with its content.
-_FILES = ("reward.custom_reward_function", "erpo.schedule")
+# Settings that name a file of the user's own, which counts with its content, and the name under which it does.
+_CONTENTS = {
+    "reward.custom_reward_function.path": "reward.custom_reward_function.content",
+    "erpo.schedule.path": "erpo.schedule.content",
+    f"{_ROLLOUT}.agent.agent_loop_config_path": f"{_ROLLOUT}.agent.agent_loop_config_content",
+    f"{_ROLLOUT}.multi_turn.tool_config_path": f"{_ROLLOUT}.multi_turn.tool_config_content",
+    f"{_ROLLOUT}.multi_turn.function_tool_path": f"{_ROLLOUT}.multi_turn.function_tool_content",
+}
 _PACKAGE = "pkg://"
-_CONTENTS = [f"{section}.content" for section in _FILES]
 
 
 def fingerprint(config: DictConfig) -> dict[str, Any]:
     """What makes the experiment of these settings: setting -> value, plain JSON, sorted by name.
 
-    A reward function or a schedule in a file counts with its content, but not with what that imports.
+    A file of the user's own (reward function, schedule, tools, agent loops) counts with its content, a YAML file
+    also with the files of the classes that it names; what those import does not count.
     """
     makes = [*_MAKES]
     schedule = OmegaConf.select(config, "erpo.schedule.name", default=None)
@@ -83,11 +89,22 @@ def fingerprint(config: DictConfig) -> dict[str, Any]:
     files = settings.get("data.train_files")
     if isinstance(files, str):
         settings["data.train_files"] = [files]
-    for section, content in zip(_FILES, _CONTENTS, strict=True):
-        file = _file_of(OmegaConf.select(config, f"{section}.path", default=None))
+    for setting, content in _CONTENTS.items():
+        file = _file_of(OmegaConf.select(config, setting, default=None))
         if file is not None:
-            settings[content] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+            files = [file, *_files_of_classes(file)]
+            settings[content] = hashlib.sha256(b"".join(one.read_bytes() for one in files)).hexdigest()[:12]
     return {name: without_secrets({name.rsplit(".", 1)[-1]: settings[name]}).popitem()[1] for name in sorted(settings)}
+
+
+def _files_of_classes(file: Path) -> Iterator[Path]:
+    """Files of the classes that verl's list of tools or of agent loops names, where this machine sees them."""
+    if file.suffix not in (".yaml", ".yml"):
+        return
+    for name in re.findall(r"\b(?:class_name|_target_):\s*[\"']?([\w.]+)", file.read_text()):
+        module = _file_of(_PACKAGE + name.rpartition(".")[0])
+        if module is not None:
+            yield module
 
 
 def _file_of(path: str | None) -> Path | None:
@@ -119,7 +136,7 @@ def changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple
     for name in sorted({*saved, *now}):
         values = (saved.get(name), now.get(name))
         # A machine that does not see a file cannot tell whether it changed.
-        unknown = LEFT_OUT in values or (name in _CONTENTS and None in values)
+        unknown = LEFT_OUT in values or (name in _CONTENTS.values() and None in values)
         if values[0] != values[1] and not unknown:
             changed[name] = values
     return changed

@@ -50,6 +50,27 @@ def check_sizes(train: Sequence[Any], val: Sequence[Any], data: Mapping[str, Any
         raise ConfigError(f"data.val_files hold no prompt{left}; {advice}.")
 
 
+def check_tools(dataset: Any, rollout: Mapping[str, Any]) -> None:
+    """Check that tools which the settings name can be called: only an agent loop that knows tools does so.
+
+    Args:
+        dataset: Prompts to train on; a column ``agent_name`` chooses the agent loop of each.
+        rollout: verl's section ``actor_rollout_ref.rollout``.
+
+    Raises:
+        ConfigError: All prompts go to verl's agent loop of a single turn.
+    """
+    turns, default = rollout["multi_turn"], rollout["agent"]["default_agent_loop"]
+    named = [name for name in ("tool_config_path", "function_tool_path") if turns.get(name)]
+    named += ["enable"] if turns.get("enable") else []
+    columns = getattr(getattr(dataset, "dataframe", None), "column_names", ())
+    if named and default == "single_turn_agent" and "agent_name" not in columns:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.multi_turn.{named[0]} is set, but verl's single_turn_agent calls no tools; set "
+            "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent, or add a column agent_name to the data."
+        )
+
+
 def check_rows(
     dataset: Sequence[dict[str, Any]], setting: str = "data.train_files", *, one_answer: bool = False
 ) -> DataSummary:

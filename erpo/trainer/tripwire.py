@@ -10,6 +10,9 @@ is then silently off-policy. To first order in T_q / T0 - 1, for a token y sampl
 H the entropy of p_train; sampled at T_q, the left side is noise, and s = 0. So s, fitted over all tokens of raised
 prompts, is the share of the raise that the rollout did not follow. It depends neither on how far a prompt is raised nor
 on the size of the noise (bf16, stale weights): noise, which favours tokens that the rollout overrates, pulls s under 0.
+
+A loop of several turns can pass its parameters on in the first and forget them in the others, whose tokens may be few.
+The tokens after the first turn are therefore fitted by themselves too.
 """
 
 from collections import deque
@@ -40,7 +43,8 @@ class Tripwire:
     def __init__(self, config: TripwireConfig, base_temperature: float) -> None:
         self._config = config
         self._base = float(on_grid(base_temperature))
-        self._window: deque[torch.Tensor] = deque(maxlen=config.steps)
+        # Sums of the last steps: over all tokens, and over those after the first turn of their response.
+        self._windows = {where: deque[torch.Tensor](maxlen=config.steps) for where in ("", " after their first turn")}
 
     def observe(self, data: TensorDict, groups: Sequence[Group]) -> dict[str, float]:
         """Look at one step.
@@ -55,32 +59,43 @@ class Tripwire:
             while there were none.
 
         Raises:
-            ConfigError: It is above the limit.
+            ConfigError: It is above the limit, over all tokens or over those after the first turn.
         """
-        sums = _sums(data, [group.temperature / self._base - 1 for group in groups])
-        if sums is not None:
-            self._window.append(sums)
-        if not self._window:
-            return {}
-        share, error, tokens = _fit(torch.stack(list(self._window)).sum(0))
-        seen = len(self._window) == self._config.steps and tokens >= _TOKENS
-        if seen and share - _CERTAINTY * error > self._config.limit:
+        raises = [group.temperature / self._base - 1 for group in groups]
+        masks = [mask.bool() for mask in data["response_mask"].unbind()]
+        shares = []
+        for (where, window), chosen in zip(self._windows.items(), (masks, _later_turns(masks)), strict=True):
+            sums = _sums(data, raises, chosen)
+            if sums is not None:
+                window.append(sums)
+            if window:
+                shares.append(self._share(where, torch.stack(list(window)).sum(0), len(window)))
+        return {"erpo/raised/not_followed": shares[0]} if shares else {}
+
+    def _share(self, where: str, sums: torch.Tensor, steps: int) -> float:
+        share, error, tokens = _fit(sums)
+        if steps == self._config.steps and tokens >= _TOKENS and share - _CERTAINTY * error > self._config.limit:
             raise ConfigError(
-                f"The rollout did not follow the temperatures of raised prompts ({share:.0%} of the raise is missing "
-                f"in its log-probs over {self._config.steps} steps); let the agent loop pass on the sampling_params "
-                "that it is given, or set erpo.tripwire.enable=false."
+                f"The rollout did not follow the temperatures of raised prompts{where} ({share:.0%} of the raise is "
+                f"missing in its log-probs over {steps} steps); let the agent loop pass on the sampling_params that it "
+                "is given, or set erpo.tripwire.enable=false."
             )
-        return {"erpo/raised/not_followed": share}
+        return share
 
 
-def _sums(data: TensorDict, raises: list[float]) -> torch.Tensor | None:
-    """Sums over the tokens of one step, which pooled steps add up; None without raised tokens.
+def _later_turns(masks: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Of the tokens that the model wrote, those before which there are some that it did not write."""
+    begins = [mask & ~torch.cat([mask.new_zeros(1), mask[:-1]]) for mask in masks]
+    return [mask & (begin.cumsum(0) > 1) for mask, begin in zip(masks, begins, strict=True)]
+
+
+def _sums(data: TensorDict, raises: list[float], masks: list[torch.Tensor]) -> torch.Tensor | None:
+    """Sums over the chosen tokens of one step, which pooled steps add up; None without raised tokens.
 
     With d the difference of the log-probs, x = log p_train + H, r the raise T_q / T0 - 1 and z = r x: over raised
     tokens z^2, d z, x z, (d z)^2, d z^3 and z^4; over the others x^2 and d x.
     """
-    masks = data["response_mask"].unbind()
-    chosen = torch.cat(masks).bool()
+    chosen = torch.cat(masks)
     lengths = torch.tensor([len(mask) for mask in masks])
     r = torch.tensor(raises, dtype=torch.float64).repeat_interleave(lengths)[chosen]
     old, rollout, entropy = (

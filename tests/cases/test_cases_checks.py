@@ -16,13 +16,14 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 import recipe.erpo.run.wait_for_nodes
 from erpo.trainer.checks import check_data_files, check_settings
 from erpo.trainer.config import ConfigError
-from erpo.trainer.rows import check_rows, check_sizes
+from erpo.trainer.rows import check_rows, check_sizes, check_tools
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 SCRIPTS = Path(recipe.erpo.run.wait_for_nodes.__file__).parent
 ROLLOUT = "actor_rollout_ref.rollout"
 OVERLONG = "reward.reward_kwargs.overlong_buffer_cfg"
 SAMPLER = "trainer.v1.sampler.custom_sampler"
+AGENT, TURNS = f"{ROLLOUT}.agent", f"{ROLLOUT}.multi_turn"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,14 @@ REFUSED = [
     pytest.param(
         "grpo", [f"{SAMPLER}.path=/nowhere.py", f"{SAMPLER}.name=S"], "cannot be loaded", id="sampler-not-there"
     ),
+    pytest.param("grpo", [f"{AGENT}.default_agent_loop=toolagent"],
+        "agent loops are single_turn_agent, tool_agent; set one of them, or name yours", id="agent-loop-unknown"),
+    pytest.param("grpo", [f"{AGENT}.agent_loop_config_path=nowhere.yaml"],
+        "agent_loop_config_path is nowhere.yaml, which does not exist; name a file", id="agent-loops-not-there"),
+    pytest.param("grpo", [f"{AGENT}.agent_loop_config_path={SCRIPTS}/wait_for_nodes.py"],
+        "which is no list of agent loops .*; give each a name", id="agent-loops-no-list"),
+    pytest.param("grpo", [f"{TURNS}.tool_config_path=nowhere.yaml"], "tool_config_path is nowhere.yaml", id="no-tools"),
+    pytest.param("erpo", [f"{TURNS}.function_tool_path=nowhere.py"], "function_tool_path is now", id="no-tool-file"),
     pytest.param("grpo", ["trainer.v1.trainer_mode=synchronous"], "set one of sync", id="trainer-mode-unknown"),
     pytest.param("grpo", ["trainer.v1.trainer_mode=separate_async"], r"parameter_sync_step \*", id="separate-batch"),
     pytest.param("erpo",
@@ -283,6 +292,33 @@ def test_cells(tmp_path, changed, sentence):
         return
     with pytest.raises(ConfigError, match=rf"data\.train_files, row 0: {sentence}"):
         check_rows(rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "column", "refused"),
+    [
+        pytest.param({"multi_turn": {"enable": True}}, False, "enable", id="several-turns-in-a-single-one"),
+        pytest.param({"multi_turn": {"tool_config_path": "t"}}, False, "tool_config_path", id="tools-never-called"),
+        pytest.param({"multi_turn": {"function_tool_path": "t"}}, False, "function_tool_path", id="functions-neither"),
+        pytest.param({"multi_turn": {"tool_config_path": "t"}}, True, None, id="rows-choose-their-loop"),
+        pytest.param(
+            {"multi_turn": {"tool_config_path": "t"}, "agent": {"default_agent_loop": "tool_agent"}}, False, None,
+            id="tools-are-called",
+        ),
+        pytest.param({}, False, None, id="no-tools"),
+    ],
+)  # fmt: skip
+def test_tools_that_no_prompt_can_call(base, tmp_path, settings, column, refused):
+    rollout = OmegaConf.merge(base["grpo"].actor_rollout_ref.rollout, settings)
+    file = tmp_path / "rows.parquet"
+    datasets.Dataset.from_list([{**GOOD, **({"agent_name": "tool_agent"} if column else {})}]).to_parquet(str(file))
+    data = OmegaConf.create({"filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
+    rows = RLHFDataset(str(file), tokenizer=None, config=data)
+    if refused is None:
+        check_tools(rows, rollout)
+        return
+    with pytest.raises(ConfigError, match=rf"multi_turn\.{refused} is set, .*; set .*=tool_agent, or add a column"):
+        check_tools(rows, rollout)
 
 
 @pytest.mark.parametrize(

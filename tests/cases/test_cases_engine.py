@@ -258,6 +258,28 @@ def test_a_rollout_that_does_not_follow_trips(sampled, scored, noise, base, trip
         assert tripwire.observe(*last)["erpo/raised/not_followed"] < 0.1
 
 
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_loop_that_forgets_its_parameters_after_the_first_turn_trips(deaf):
+    """The last ten of sixty tokens are the second turn; over all tokens too little of the raise is missing."""
+    tripwire = Tripwire(TripwireConfig(steps=STEPS), base_temperature=1.0)
+    for i in range(STEPS):
+        data, groups = step(1.2, 1.2, seed=i, responses=16)
+        other, _ = step(1.0 if deaf else 1.2, 1.2, seed=i + 100, responses=16)
+        columns = {}
+        for name in data.keys():  # noqa: SIM118
+            rows = zip(data[name].unbind(), other[name].unbind(), strict=True)
+            given = torch.zeros(5, dtype=data[name].dtype)
+            columns[name] = torch.nested.as_nested_tensor(
+                [torch.cat([one[:50], given, two[:10]]) for one, two in rows], layout=torch.jagged
+            )
+        data = TensorDict(columns, batch_size=len(groups))
+        if deaf and i == STEPS - 1:
+            with pytest.raises(ConfigError, match=r"of raised prompts after their first turn .*pass on the sampling"):
+                tripwire.observe(data, groups)
+        else:
+            assert tripwire.observe(data, groups)["erpo/raised/not_followed"] < 0.3
+
+
 def test_steps_without_raised_prompts_tell_nothing():
     tripwire = Tripwire(TripwireConfig(steps=STEPS), base_temperature=1.0)
     assert tripwire.observe(*step(1.0, 1.0)) == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray._private import state as ray_state
 from torchdata.stateful_dataloader import StatefulDataLoader
-from verl.experimental.agent_loop import AgentLoopManager
+from verl.experimental.agent_loop import AgentLoopManager, agent_loop
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.single_controller.base.worker import Worker
@@ -25,6 +25,7 @@ from verl.workers.rollout import utils as rollout_utils
 from verl.workers.rollout.llm_server import LLMServerManager
 from verl.workers.rollout.replica import RolloutReplica
 
+from erpo.trainer.early import AGENT_LOOPS
 from erpo.trainer.trainer import TRAINERS, ErpoTrainerMixin
 
 HOOKS = [
@@ -111,6 +112,18 @@ def test_hook_has_the_signature_we_override(owner, name, parameters):
     hook = hook.fget if isinstance(hook, property) else hook
     found = [name for name in inspect.signature(hook).parameters if name != "_ray_trace_ctx"]
     assert found == parameters
+
+
+def test_verls_own_agent_loops_are_those_that_the_checks_know():
+    from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+
+    assert set(_agent_loop_registry) == set(AGENT_LOOPS)
+
+
+def test_tools_are_called_by_the_agent_loop_and_not_by_a_setting():
+    # multi_turn.enable is read by the trainer before V1 alone.
+    for module in (agent_loop_tq, trainer_base, agent_loop):
+        assert "multi_turn.enable" not in inspect.getsource(module)
 
 
 def test_main_ppo_runs_a_given_task_runner():

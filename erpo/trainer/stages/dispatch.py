@@ -10,7 +10,7 @@ from tensordict import NonTensorStack, TensorDict
 
 from erpo.tracker import PromptTracker, keys_array, on_grid
 from erpo.trainer import PROMPT_KEY, ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE
-from erpo.trainer.rows import check_rows, check_sizes, prompt_key_of_row, rows_of
+from erpo.trainer.rows import check_rows, check_sizes, check_tools, prompt_key_of_row, rows_of
 from erpo.trainer.stages.base import TrainerStage
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Dispatch(TrainerStage):
                 check_sizes(self.train_dataset, self.val_dataset, self.config.data)
             raise
         check_sizes(self.train_dataset, self.val_dataset, self.config.data)
+        check_tools(self.train_dataset, self.config.actor_rollout_ref.rollout)
         reward = self.config.reward
         own_manager = reward.reward_manager.source != "register"
         one_answer = not (reward.custom_reward_function.path or reward.reward_model.enable or own_manager)
