@@ -26,6 +26,8 @@ _DECIDING = (
     "apply_chat_template_kwargs",
     "chunk_responses",
 )
+# Likewise, where it is set: a folder of an earlier version does not name it.
+_DECIDING_IF_SET = ("mm_processor_kwargs",)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
         store = SampleStore(
             out,
             # A path alone may hold other weights tomorrow.
-            {"model": source.path, "weights": identity(source), **{k: asdict(settings)[k] for k in _DECIDING}},
+            {"model": source.path, "weights": identity(source), **_deciding(settings)},
             {
                 part.name: {
                     "n": part.n,
@@ -103,6 +105,13 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
     for name in store.judged_otherwise(scorer.identity):
         print(f"{name} in {out} was judged in another way; name it in this command to judge it again")
     return samples
+
+
+def _deciding(settings: SamplingConfig) -> dict[str, Any]:
+    values = asdict(settings)
+    return {name: values[name] for name in _DECIDING} | {
+        name: values[name] for name in _DECIDING_IF_SET if values[name]
+    }
 
 
 def _without_skipped(part: Part, tokens: Sequence[list[int]]) -> Part:
@@ -174,11 +183,13 @@ def _sample_part(
     bar.part = part.name
     for number, positions in _chunks(part, settings, store, written=False):
         cells = [(position, index) for position in positions for index in range(part.n)]
+        images = {position: sampler.images(part.problems[position]) for position in positions}
         requests = [
             Request(
                 tokens[position],
                 part.temperature,
                 request_seed(settings.seed, part.label, part.problems[position].key, index),
+                images[position],
             )
             for position, index in cells
         ]
