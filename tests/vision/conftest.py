@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from vision_scripts import run_script
 
 # Of requirements/gpu-*.lock, but for torchvision, which follows torch.
 PACKAGES = ("torchvision==0.28.0", "qwen-vl-utils==0.0.14")
@@ -48,11 +49,3 @@ def tiny(seeing, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     run_script("tiny_qwen2_vl.py", seeing, str(folder))
     return folder
-
-
-def run_script(name: str, environment: dict[str, str], *arguments: str) -> str:
-    """Run a file of this folder in a process of its own; its output."""
-    command = [sys.executable, str(Path(__file__).with_name(name)), *arguments]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout

@@ -13,7 +13,6 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
 from erpo.environment.data import image_findings
-from erpo.evaluation import data as evaluation_data
 from erpo.evaluation.config import EvaluationError
 from erpo.evaluation.data import fingerprint, holds_images, load_problems
 from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, TrackerError, key_hex, keys_array
@@ -150,7 +149,7 @@ def test_what_reads_images_is_missed_at_the_start(tmp_path, monkeypatch):
 
 
 def test_media_that_the_evaluation_does_not_know_are_refused(tmp_path):
-    for name in evaluation_data._REFUSED:
+    for name in ("videos", "audios"):
         made = {**row("How many?", kind="right"), name: [b"x"]}
         with pytest.raises(EvaluationError, match=f"row 0 of .* holds {name}"):
             load_problems(write(tmp_path / f"{name}.parquet", [made]))

@@ -5,7 +5,7 @@
 import json
 
 import pytest
-from conftest import run_script
+from vision_scripts import run_script
 
 pytestmark = pytest.mark.slow
 
