@@ -125,8 +125,9 @@ def fingerprint(problems: Sequence[Problem]) -> str:
 
 def holds_images(problem: Problem) -> bool:
     """Whether a prompt is more than text."""
-    return any(isinstance(one["content"], list) and any("image" in part for part in one["content"])
-        for one in problem.messages)
+    return any(
+        isinstance(one["content"], list) and any("image" in part for part in one["content"]) for one in problem.messages
+    )
 
 
 def answers_fingerprint(problems: Sequence[Problem]) -> str:
@@ -198,8 +199,8 @@ def _wrong_prompt(prompt: Any) -> str:
         content = message["content"]
         if isinstance(content, list) and any(not isinstance(one, dict) or one.get("type") != "text" for one in content):
             return (
-                "a message of prompt holds parts that are more than text; put images into the column images and <image> "
-                "into the text, or remove such rows"
+                "a message of prompt holds parts that are more than text; put images into the column images, and "
+                "<image> into the text, or remove such rows"
             )
         if not isinstance(content, (str, list)) and not (content is None and message.get("tool_calls")):
             return f"the content of a message of prompt is {content!r}; make it text"

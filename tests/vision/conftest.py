@@ -12,7 +12,7 @@ from vision_scripts import run_script
 
 # Of requirements/gpu-*.lock, but for torchvision, which follows torch.
 PACKAGES = ("torchvision==0.28.0", "qwen-vl-utils==0.0.14")
-# The registry's torchvision is a build for CUDA. Beside a CPU build of torch its operators do not load, and importing it
+# The registry's torchvision is a build for CUDA. Beside a CPU build of torch its operators do not load, and the import
 # fails at the two that it describes on its way. Nothing that resizes an image uses them.
 DECLARE_OPERATORS = """
 import wrapt

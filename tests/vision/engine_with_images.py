@@ -3,7 +3,7 @@
 """One forward and backward pass of verl's FSDP2 on the CPU through our engine, on responses to prompts with images.
 
 ``VERL_PLATFORM=cpu python engine_with_images.py FOLDER [fused]``, in a process of its own: it starts a process group.
-FOLDER is what ``tiny_qwen2_vl.py`` wrote. Prints what differs from the same computed row by row with transformers alone.
+FOLDER is what ``tiny_qwen2_vl.py`` wrote. Prints what differs from the same, computed row by row by transformers alone.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""Prompts with images through the real trainer: trained at mixed temperatures, resumed by the same command, evaluated."""
+"""Prompts with images through the real trainer: at mixed temperatures, resumed by the same command, evaluated."""
 
 from collections import Counter
 
