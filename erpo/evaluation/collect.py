@@ -28,6 +28,8 @@ _DECIDING = (
 )
 # First responses to prompts of a chunk whose tail is measured: vLLM holds 21 numbers for each of their tokens.
 TAIL_RESPONSES = 16
+# Likewise, where it is set: a folder of an earlier version does not name it.
+_DECIDING_IF_SET = ("mm_processor_kwargs",)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
         store = SampleStore(
             out,
             # A path alone may hold other weights tomorrow.
-            {"model": source.path, "weights": identity(source), **{k: asdict(settings)[k] for k in _DECIDING}},
+            {"model": source.path, "weights": identity(source), **_deciding(settings)},
             {
                 part.name: {
                     "n": part.n,
@@ -107,6 +109,13 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
     for name in store.judged_otherwise(scorer.identity):
         print(f"{name} in {out} was judged with other settings; name it in sets= to judge it again")
     return samples
+
+
+def _deciding(settings: SamplingConfig) -> dict[str, Any]:
+    values = asdict(settings)
+    return {name: values[name] for name in _DECIDING} | {
+        name: values[name] for name in _DECIDING_IF_SET if values[name]
+    }
 
 
 def _without_skipped(part: Part, tokens: Sequence[list[int]]) -> Part:
@@ -178,12 +187,14 @@ def _sample_part(
     bar.part = part.name
     for number, positions in _chunks(part, settings, store, written=False):
         cells = [(position, index) for position in positions for index in range(part.n)]
+        images = {position: sampler.images(part.problems[position]) for position in positions}
         requests = [
             Request(
                 tokens[position],
                 part.temperature,
                 request_seed(settings.seed, part.label, part.problems[position].key, index),
                 tail=part.tail and index == 0 and position - positions.start < TAIL_RESPONSES,
+                images=images[position],
             )
             for position, index in cells
         ]

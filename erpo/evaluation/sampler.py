@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples responses with vLLM, offline, so that the same seed gives the same responses."""
 
+import asyncio
 import hashlib
 import math
 import os
@@ -13,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from erpo.evaluation.config import EvaluationError, SamplingConfig
-from erpo.evaluation.data import Problem
+from erpo.evaluation.data import Problem, holds_images
 
 #: Most probable tokens that are not the tail, as in the trainer's metrics; vLLM's own limit for log-probs is this.
 TOP = 20
@@ -30,12 +31,14 @@ class Request:
         temperature: Sampling temperature; 0 is greedy.
         seed: Seed of this response alone.
         tail: Whether to measure the probability outside the top tokens.
+        images: Images of the prompt, as :meth:`Sampler.images` gives them.
     """
 
     tokens: list[int]
     temperature: float
     seed: int
     tail: bool = False
+    images: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -88,21 +91,32 @@ class Sampler:
         self._path, self._settings = path, settings
         self._engine: Any = None
         from transformers import AutoConfig
-        from verl.utils import hf_tokenizer
+        from verl.utils import hf_processor, hf_tokenizer
         from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+        from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
         try:
             self._model_config = AutoConfig.from_pretrained(path)
             self._tokenizer = hf_tokenizer(path)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        self._processor = hf_processor(path) if hasattr(self._model_config, "vision_config") else None
+        if self._processor is None and hasattr(self._model_config, "vision_config"):
+            raise EvaluationError(
+                f"the processor of {path}, a model that sees, cannot be loaded; install qwen-vl-utils and the "
+                "torchvision that belongs to this torch, or save the processor in the model's folder."
+            )
         # The one by which verl's agent loops tokenize prompts.
         self._builder = create_continuous_token_builder(
             self._tokenizer,
             hf_model_type=self._model_config.model_type,
             chat_template_kwargs=settings.apply_chat_template_kwargs,
+            mm_processor_kwargs=settings.mm_processor_kwargs,
+            processor=self._processor,
         )
-        self._window = 0
+        # What verl's rollout never samples: a placeholder without an image behind it breaks the next reader.
+        self._banned = get_vision_placeholder_token_ids(self._processor)
+        self._window = self._most_images = 0
 
     def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
         """Tokenize prompts with the chat template, as a training rollout does.
@@ -114,8 +128,13 @@ class Sampler:
         Raises:
             EvaluationError: A prompt cannot be rendered, or all are too long.
         """
+        pictures = [self.images(problem) for problem in problems]
+        self._most_images = max(self._most_images, *map(len, pictures))
         try:
-            encoded = [self._builder.build_initial_tokens(problem.messages) for problem in problems]
+            encoded = [
+                self._builder.build_initial_tokens(problem.messages, images=images or None)
+                for problem, images in zip(problems, pictures, strict=True)
+            ]
         except Exception as error:
             raise EvaluationError(
                 f"the chat template of {self._path} fails: {(str(error).splitlines() or [repr(error)])[0]}"
@@ -137,6 +156,30 @@ class Sampler:
         self._window = max(self._window, max(len(tokens) for tokens in kept) + response)
         return kept
 
+    def images(self, problem: Problem) -> list[Any]:
+        """The images of a prompt, in the size that a training rollout gives them; none for a prompt of text.
+
+        Raises:
+            EvaluationError: The model does not see, or nothing is installed that reads images.
+        """
+        if not holds_images(problem):
+            return []
+        if self._processor is None:
+            raise EvaluationError(
+                f"prompt {problem.key} holds images, and {self._path} takes text alone; name a model that sees, or "
+                "remove such rows."
+            )
+        from verl.utils.dataset.rl_dataset import RLHFDataset
+
+        patch = self._processor.image_processor.patch_size
+        try:
+            images, _, _ = asyncio.run(RLHFDataset.process_multi_modal_info(problem.messages, patch, None))
+        except ImportError as error:
+            raise EvaluationError(
+                f"verl reads images by qwen-vl-utils, which cannot be imported ({error}); install it."
+            ) from error
+        return list(images)
+
     @property
     def limit(self) -> str:
         """What limits the length of a prompt, in words."""
@@ -154,7 +197,8 @@ class Sampler:
 
     @property
     def _positions(self) -> int | None:
-        return getattr(self._model_config, "max_position_embeddings", None)
+        # Of a model that sees they stand beside those of its other part.
+        return getattr(self._model_config.get_text_config(), "max_position_embeddings", None)
 
     def _longest_prompt(self) -> int | None:
         """Tokens that a prompt may have; None for any number."""
@@ -165,8 +209,8 @@ class Sampler:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Decode a prompt as the model sees it."""
-        return str(self._tokenizer.decode(tokens))
+        """Decode a prompt as the model sees it, with one placeholder for each image."""
+        return str(self._tokenizer.decode(self._one_placeholder_each(tokens)))
 
     def sample(self, requests: Sequence[Request], bar: "ProgressBar") -> list[Response]:
         """Sample one response for each request, all in one batch.
@@ -190,10 +234,11 @@ class Sampler:
                 detokenize=False,
                 logprobs=TOP if request.tail and has_tail else None,
                 flat_logprobs=True,
+                logit_bias=dict.fromkeys(self._banned, -100.0) or None,
             )
             for request in requests
         ]
-        prompts = [{"prompt_token_ids": request.tokens} for request in requests]
+        prompts = [self._prompt(request) for request in requests]
         outputs = [output.outputs[0] for output in engine.generate(prompts, params, use_tqdm=bar)]
         return [
             Response(
@@ -204,6 +249,20 @@ class Sampler:
             )
             for request, output in zip(requests, outputs, strict=True)
         ]
+
+    def _prompt(self, request: Request) -> dict[str, Any]:
+        """A request as vLLM takes it, which puts in an image's further placeholders itself."""
+        prompt: dict[str, Any] = {"prompt_token_ids": self._one_placeholder_each(request.tokens)}
+        if request.images:
+            prompt["multi_modal_data"] = {"image": list(request.images)}
+            if self._settings.mm_processor_kwargs:
+                prompt["mm_processor_kwargs"] = self._settings.mm_processor_kwargs
+        return prompt
+
+    def _one_placeholder_each(self, tokens: Sequence[int]) -> list[int]:
+        from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
+
+        return list(qwen2_5_vl_dedup_image_tokens(list(tokens), self._processor))
 
     def _started(self) -> Any:
         if self._engine is None:
@@ -220,6 +279,8 @@ class Sampler:
                 # After temperature and filters, as verl asks for them too.
                 "logprobs_mode": "processed_logprobs",
             }
+            if self._processor is not None:
+                arguments["limit_mm_per_prompt"] = {"image": self._most_images, "video": 0}
             if on_cpu:
                 # vLLM's CPU build cannot wind back the generator of a request whose prompt is computed in pieces.
                 arguments |= {
