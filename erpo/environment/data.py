@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from erpo.environment.finding import Finding, Level
 
@@ -16,6 +16,8 @@ _ROWS = 50
 
 def image_findings(config: DictConfig) -> Iterator[Finding]:
     """A finding for each data file with images, which verl reads by packages that it does not ask for."""
+    if OmegaConf.select(config, "data.custom_cls.path"):
+        return  # a data set of the user's own reads images as it likes
     missing = [name for name in ("qwen_vl_utils", "torchvision") if importlib.util.find_spec(name) is None]
     for setting in ("train_files", "val_files"):
         files = config.data[setting] or []

@@ -215,7 +215,7 @@ def _with_images(row: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     images, messages = row["images"], _messages(row["prompt"])
     places = sum(str(message["content"]).count("<image>") for message in messages)
     if places != len(images):
-        return [], f"it holds {len(images)} images, and its prompt {places} times <image>; make them as many"
+        return [], f"its column images holds {len(images)}, its prompt has <image> {places} times; make them as many"
     try:
         messages = RLHFDataset._build_messages(reader, {**row, "prompt": messages}, key="prompt")
         for message in messages:

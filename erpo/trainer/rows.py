@@ -32,7 +32,8 @@ def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
     def text(part: Any) -> str:
         if not isinstance(part, Mapping):
             return str(part)
-        return str(part["text"]) if part.get("text") is not None else f"<{part.get('type', 'part')}>"
+        said = part.get("text")
+        return f"<{part.get('type', 'part')}>" if said is None else str(said)
 
     contents = [message["content"] for message in messages]
     return "\n".join(

@@ -446,7 +446,9 @@ def test_a_checkpoint_that_was_written_anew_is_merged_anew(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param({"images": [{"bytes": b"x", "path": None}]}, "holds images", id="images"),
+        pytest.param(
+            {"images": [{"bytes": b"x", "path": None}]}, "images holds 1, its prompt has <image> 0 times", id="images"
+        ),
         pytest.param({"videos": [b"x"]}, "holds videos", id="videos"),
         pytest.param(
             {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "more than text", id="image-in-the-prompt"

@@ -71,8 +71,10 @@ def main(folder: str, fused: bool) -> None:
     from verl.workers.engine.base import EngineRegistry
 
     torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    # FSDP2 splits a head that is not the embedding, and verl's fused kernels need it whole.
+    model = f"{folder}/tied" if fused else f"{folder}/model"
     config = HFModelConfig(
-        path=f"{folder}/model",
+        path=model,
         external_lib="erpo.trainer.engine",
         use_remove_padding=False,
         use_fused_kernels=fused,
@@ -83,7 +85,7 @@ def main(folder: str, fused: bool) -> None:
     torch.manual_seed(0)
     rows = rollouts(folder, config)
     # verl's engine replaces the forward functions of the model's classes.
-    log_probs, entropy, gradients = exact(f"{folder}/model", rows, config.tokenizer, config.processor)
+    log_probs, entropy, gradients = exact(model, rows, config.tokenizer, config.processor)
     precision = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     engine = EngineRegistry.new(
         model_type="language_model",

@@ -120,9 +120,11 @@ def cut(made):
 BROKEN = [
     pytest.param(cut, "image file is truncated", id="half-a-file"),
     pytest.param(lambda made: made.update(images=[{"bytes": b"x", "path": None}]), "cannot identify", id="no-picture"),
-    pytest.param(lambda made: made["images"].append(picture(2)), "image|<image>", id="more-images-than-places"),
+    pytest.param(lambda made: made["images"].append(picture(2)), "as many|image_offset", id="more-images-than-places"),
     pytest.param(
-        lambda made: made["prompt"][0].update(content="<image><image>"), "image|<image>", id="more-places-than-images"
+        lambda made: made["prompt"][0].update(content="<image><image>"),
+        "as many|image_offset",
+        id="more-places-than-images",
     ),
 ]
 

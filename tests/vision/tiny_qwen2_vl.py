@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An untrained Qwen2-VL of 0.3 million parameters with its processor, and prompts with images: all of it made here.
 
-``python tiny_qwen2_vl.py FOLDER`` writes ``FOLDER/model`` and ``FOLDER/train.parquet``.
+``python tiny_qwen2_vl.py FOLDER`` writes ``FOLDER/model``, ``FOLDER/tied``, whose head is the embedding, and
+``FOLDER/train.parquet``.
 """
 
 import sys
@@ -63,7 +64,7 @@ def build_processor() -> Qwen2VLProcessor:
     return Qwen2VLProcessor(images, tokenizer, Qwen2VLVideoProcessor(), chat_template=CHAT_TEMPLATE)
 
 
-def build_model(processor: Qwen2VLProcessor, seed: int = 0) -> Qwen2VLForConditionalGeneration:
+def build_model(processor: Qwen2VLProcessor, tied: bool) -> Qwen2VLForConditionalGeneration:
     """The untrained model; its weights are large enough that a temperature, and an image, change the probabilities."""
     tokenizer = processor.tokenizer
     token = tokenizer.convert_tokens_to_ids
@@ -95,12 +96,12 @@ def build_model(processor: Qwen2VLProcessor, seed: int = 0) -> Qwen2VLForConditi
         vision_start_token_id=token("<|vision_start|>"),
         vision_end_token_id=token("<|vision_end|>"),
         initializer_range=0.2,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
     )
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = Qwen2VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -108,10 +109,11 @@ def build_model(processor: Qwen2VLProcessor, seed: int = 0) -> Qwen2VLForConditi
 
 
 def write(folder: Path) -> None:
-    """Model, processor and prompts."""
+    """Models, processors and prompts."""
     processor = build_processor()
-    build_model(processor).save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
+    for name, tied in (("model", False), ("tied", True)):
+        build_model(processor, tied).save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
     datasets.Dataset.from_list(rows()).to_parquet(str(folder / "train.parquet"))
 
 
