@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of a study: ``python -m benchmarks.research.summary FILE.csv [--against ARM ...]``."""
+"""The tables of a study: ``python -m benchmarks.research.summary FILE.csv... [--against ARM ...]``."""
 
 import argparse
 from collections.abc import Sequence
@@ -99,12 +99,12 @@ def headroom(study: pd.DataFrame, score: str) -> pd.DataFrame:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="summary", description="Print the tables of a study, one for each regime.")
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv")
     parser.add_argument("--against", nargs="+", default=["grpo"], metavar="ARM")
     parser.add_argument("--regimes", nargs="+")
     parser.add_argument("--headroom", choices=list(_SCORES), help="one table: all regimes against their best constant")
     options = parser.parse_args()
-    study = pd.read_csv(options.file)
+    study = pd.concat(map(pd.read_csv, options.files))
     if options.headroom:
         table = headroom(study, options.headroom)
         print(markdown(list(table.columns), table.to_numpy().tolist()), end="")
