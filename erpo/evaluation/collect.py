@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from erpo.evaluation.checkpoint import ModelSource, identity, merge
 from erpo.evaluation.config import SamplingConfig
-from erpo.evaluation.data import Problem, answers_fingerprint, fingerprint
+from erpo.evaluation.data import Problem, answers_fingerprint, fingerprint, holds_images
 from erpo.evaluation.sampler import ProgressBar, Request, Sampler, prepare_process, request_seed
 from erpo.evaluation.scorer import Scorer, fold
 from erpo.evaluation.store import SampleStore
@@ -187,14 +187,15 @@ def _sample_part(
     bar.part = part.name
     for number, positions in _chunks(part, settings, store, written=False):
         cells = [(position, index) for position in positions for index in range(part.n)]
-        images = {position: sampler.images(part.problems[position]) for position in positions}
+        with_images = [position for position in positions if holds_images(part.problems[position])]
+        images = {position: sampler.images(part.problems[position]) for position in with_images}
         requests = [
             Request(
                 tokens[position],
                 part.temperature,
                 request_seed(settings.seed, part.label, part.problems[position].key, index),
                 tail=part.tail and index == 0 and position - positions.start < TAIL_RESPONSES,
-                images=images[position],
+                images=images.get(position, ()),
             )
             for position, index in cells
         ]
