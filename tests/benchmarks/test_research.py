@@ -151,13 +151,13 @@ def test_exact_probabilities_are_the_frequencies_of_sampling(learned):
         responses, _ = generate(
             learned,
             encode_prompts(PROBLEMS[:6]),
-            np.full(6, 2000),
+            np.full(6, 500),
             np.full(6, temperature),
             torch.Generator().manual_seed(3),
         )
-        worked = encode_responses(PROBLEMS[:6]).repeat_interleave(2000, 0)
-        shares = (responses == worked).all(1).double().view(6, 2000).mean(1)
-        assert shares.numpy() == pytest.approx(found.right[:, column], abs=0.045)
+        worked = encode_responses(PROBLEMS[:6]).repeat_interleave(500, 0)
+        shares = (responses == worked).all(1).double().view(6, 500).mean(1)
+        assert shares.numpy() == pytest.approx(found.right[:, column], abs=0.09)
     assert found.tail_free == pytest.approx(found.right[:, 0]) and not found.tail_mass.any()
 
 
@@ -203,8 +203,8 @@ def test_oracles_decide_by_the_models_own_accuracy(learned):
     right = exact(learned, PROBLEMS).right[:, 0]
     chance = np.maximum(0.1, 1 - right**8 - (1 - right) ** 8)
     source = random.Random(0)
-    accepted = np.mean([[selecting.accepts(row, source) for row in rows] for _ in range(400)], axis=0)
-    assert accepted == pytest.approx(chance, abs=0.1)
+    accepted = np.mean([[selecting.accepts(row, source) for row in rows] for _ in range(100)], axis=0)
+    assert accepted == pytest.approx(chance, abs=0.2)
 
 
 def test_a_schedule_of_the_product_and_heat_for_all(learned):

@@ -10,7 +10,9 @@ from vision_scripts import run_script
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("arguments", [[], ["fused"]], ids=["unfused", "fused"])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param([], id="unfused"), pytest.param(["fused"], id="fused", marks=pytest.mark.long)]
+)
 def test_log_probs_of_responses_to_images_are_those_of_the_definition(seeing, tiny, arguments):
     output = run_script("engine_with_images.py", {**seeing, "VERL_PLATFORM": "cpu"}, str(tiny), *arguments)
     found = json.loads(output.splitlines()[-1])
