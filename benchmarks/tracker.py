@@ -28,7 +28,7 @@ _NO_HISTORY["last"] = -1
 class DictTracker:
     """The alternative: a dictionary of Python objects with the linear rule, as one would write it in an afternoon."""
 
-    def __init__(self, dt: float = 0.05, t_max: float = 1.2) -> None:
+    def __init__(self, dt: float = 0.2, t_max: float = 1.5) -> None:
         self.dt, self.t_max = dt, t_max
         self.prompts: dict[bytes, dict[str, float]] = {}
 

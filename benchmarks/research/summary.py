@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of a study: ``python -m benchmarks.research.summary FILE.csv [--against ARM ...]``."""
+"""The tables of a study: ``python -m benchmarks.research.summary FILE.csv... [--against ARM ...]``."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from benchmarks.comparison_results import interval
 from erpo.evaluation.summary import table as markdown
 
 _RUN = ["arm", "seed"]
+_BEST = "best constant"
 _SCORES = {
     "over the run": ("accuracy", "mean"),
     "at the end": ("accuracy", "last"),
@@ -74,14 +75,40 @@ def summarize(study: pd.DataFrame, against: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame([row for _, row in sorted(rows, key=lambda pair: -pair[0])])
 
 
+def headroom(study: pd.DataFrame, score: str) -> pd.DataFrame:
+    """A row for each regime: the best constant's score, and what the other arms differ from it in, paired by seed.
+
+    Args:
+        study: Rows of the study "headroom".
+        score: Name of a score of :func:`runs`.
+    """
+    rows = []
+    for regime, of_regime in study.groupby("regime", sort=False):
+        scores = runs(of_regime)[score].unstack("arm")
+        baseline = next(arm for arm in scores if str(arm).startswith("constant"))
+        complete = scores.dropna()
+        row = {"regime": f"{regime}, {len(complete)} seeds", _BEST: f"{baseline[9:]}: {complete[baseline].mean():.3f}"}
+        for arm in of_regime["arm"].unique():
+            name = "rise" if str(arm).startswith("rise") else str(arm)
+            if arm != baseline:
+                row[name] = interval(complete[arm] - complete[baseline])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="summary", description="Print the tables of a study, one for each regime.")
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv")
     parser.add_argument("--against", nargs="+", default=["grpo"], metavar="ARM")
     parser.add_argument("--regimes", nargs="+")
+    parser.add_argument("--headroom", choices=list(_SCORES), help="one table: all regimes against their best constant")
     options = parser.parse_args()
-    study = pd.read_csv(options.file)
+    study = pd.concat(map(pd.read_csv, options.files))
+    if options.headroom:
+        table = headroom(study, options.headroom)
+        print(markdown(list(table.columns), table.to_numpy().tolist()), end="")
+        return
     for regime in options.regimes or study["regime"].unique():
         of_regime = study[study["regime"] == regime]
         table = summarize(of_regime, [arm for arm in options.against if arm in set(of_regime["arm"])])

@@ -2,15 +2,56 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the data files of a run can be read and rewarded."""
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from erpo.environment.finding import Finding, Level
 
 # Of each file; all are checked by recipe.erpo.check_rewards.
 _ROWS = 50
+
+
+def image_findings(config: DictConfig) -> Iterator[Finding]:
+    """A finding for each data file with images, which verl reads by packages that it does not ask for."""
+    if OmegaConf.select(config, "data.custom_cls.path"):
+        return  # a data set of the user's own reads images as it likes
+    missing = [name for name in ("qwen_vl_utils", "torchvision") if importlib.util.find_spec(name) is None]
+    for setting in ("train_files", "val_files"):
+        files = config.data[setting] or []
+        for file in [files] if isinstance(files, str) else files:
+            if not _holds_images(Path(file).expanduser(), config.data.get("image_key", "images")):
+                continue
+            check = f"data.{setting}"
+            if missing:
+                # Without them verl finds no processor, and drops every such row as one that is too long.
+                yield Finding(
+                    check,
+                    Level.ERROR,
+                    f"{file} holds images, which verl reads by {' and '.join(missing)}, not installed",
+                    "pip install qwen-vl-utils, and the torchvision that belongs to this torch",
+                )
+            else:
+                yield Finding(check, Level.OK, f"{file} holds images, and what reads them is installed")
+
+
+def _holds_images(path: Path, column: str) -> bool:
+    """Whether one of the first rows of a Parquet file holds an image."""
+    import pyarrow.parquet as pq
+
+    if path.suffix != ".parquet" or not path.is_file():
+        return False
+    try:
+        with pq.ParquetFile(path) as file:
+            if column not in file.schema_arrow.names:
+                return False
+            first = next(file.iter_batches(batch_size=_ROWS, columns=[column]), None)
+    # The data set's own reader says what is wrong with such a file.
+    except (OSError, ValueError):
+        return False
+    return first is not None and any(bool(cell) for cell in first.column(0).to_pylist())
 
 
 def data_findings(config: DictConfig) -> Iterator[Finding]:

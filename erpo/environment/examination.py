@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from erpo.environment.attention import attention_finding
-from erpo.environment.data import data_findings
+from erpo.environment.data import data_findings, image_findings
 from erpo.environment.finding import Finding, Level
 from erpo.environment.machine import Gpu, disk_findings, gpu_findings, gpus, memory_finding, shared_memory_finding
 from erpo.environment.model import model_findings, tokenizer_finding
@@ -56,6 +56,7 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
             model = config.actor_rollout_ref.model
             yield tokenizer_finding(str(model.get("tokenizer_path") or model.path))
         yield from data_findings(config)
+        yield from image_findings(config)
     yield attention_finding(config)
     address = joins(config)
     if address is None:
@@ -81,6 +82,7 @@ def start_problem(config: DictConfig) -> str | None:
 def _at_start(config: DictConfig) -> Iterator[Finding]:
     yield attention_finding(config)
     yield from _models(config)
+    yield from image_findings(config)
     address = joins(config)
     if address is None:
         yield from resources_findings(config, own_resources(config), "this machine")

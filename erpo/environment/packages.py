@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from erpo.environment.finding import Finding, Level
 
-# requirements/cpu.lock, and what verl's extra "vllm" pins for GPUs; tests hold them to both.
+# requirements/cpu-py*.lock, and what verl's extra "vllm" pins for GPUs; tests hold them to both.
 TESTED = {
     "cpu": {
         "verl": "0.9.1",
@@ -29,7 +29,8 @@ TESTED = {
 }
 # The others may differ; of these the code overrides methods, or relies on what they do.
 _BINDING = ("verl", "TransferQueue")
-_PYTHONS = ("3.10", "3.11", "3.12")
+# requires-python, and the locks of requirements/; tests hold them to it.
+PYTHONS = ("3.10", "3.11", "3.12")
 
 
 def has_cpu_platform() -> bool:
@@ -46,7 +47,7 @@ def package_findings(on_cpu: bool) -> Iterator[Finding]:
     extra = "cpu" if on_cpu else "gpu"
     install = "make setup" if on_cpu else 'pip install -e ".[gpu]"'
     python = ".".join(platform.python_version_tuple()[:2])
-    yield Finding.judged("Python", python in _PYTHONS, platform.python_version(), f"use one of {', '.join(_PYTHONS)}")
+    yield Finding.judged("Python", python in PYTHONS, platform.python_version(), f"use one of {', '.join(PYTHONS)}")
     for name, version in TESTED[extra].items():
         try:
             installed = importlib.metadata.version(name)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from erpo.evaluation.checkpoint import ModelSource, identity, merge
 from erpo.evaluation.config import SamplingConfig
-from erpo.evaluation.data import Problem, answers_fingerprint, fingerprint
+from erpo.evaluation.data import Problem, answers_fingerprint, fingerprint, holds_images
 from erpo.evaluation.sampler import ProgressBar, Request, Sampler, prepare_process, request_seed
 from erpo.evaluation.scorer import Scorer, fold
 from erpo.evaluation.store import SampleStore
@@ -26,6 +26,10 @@ _DECIDING = (
     "apply_chat_template_kwargs",
     "chunk_responses",
 )
+# First responses to prompts of a chunk whose tail is measured: vLLM holds 21 numbers for each of their tokens.
+TAIL_RESPONSES = 16
+# Likewise, where it is set: a folder of an earlier version does not name it.
+_DECIDING_IF_SET = ("mm_processor_kwargs",)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Part:
         n: Responses per prompt.
         temperature: Sampling temperature.
         label: Goes into the seeds; parts with another label are independent samples.
+        tail: Whether the probability outside the top tokens is measured, in :data:`TAIL_RESPONSES` of a chunk.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Part:
     n: int
     temperature: float
     label: str = ""
+    tail: bool = False
 
     @property
     def responses(self) -> int:
@@ -84,7 +90,7 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
         store = SampleStore(
             out,
             # A path alone may hold other weights tomorrow.
-            {"model": source.path, "weights": identity(source), **{k: asdict(settings)[k] for k in _DECIDING}},
+            {"model": source.path, "weights": identity(source), **_deciding(settings)},
             {
                 part.name: {
                     "n": part.n,
@@ -103,6 +109,13 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
     for name in store.judged_otherwise(scorer.identity):
         print(f"{name} in {out} was judged with other settings; name it in sets= to judge it again")
     return samples
+
+
+def _deciding(settings: SamplingConfig) -> dict[str, Any]:
+    values = asdict(settings)
+    return {name: values[name] for name in _DECIDING} | {
+        name: values[name] for name in _DECIDING_IF_SET if values[name]
+    }
 
 
 def _without_skipped(part: Part, tokens: Sequence[list[int]]) -> Part:
@@ -174,11 +187,15 @@ def _sample_part(
     bar.part = part.name
     for number, positions in _chunks(part, settings, store, written=False):
         cells = [(position, index) for position in positions for index in range(part.n)]
+        with_images = [position for position in positions if holds_images(part.problems[position])]
+        images = {position: sampler.images(part.problems[position]) for position in with_images}
         requests = [
             Request(
                 tokens[position],
                 part.temperature,
                 request_seed(settings.seed, part.label, part.problems[position].key, index),
+                tail=part.tail and index == 0 and position - positions.start < TAIL_RESPONSES,
+                images=images.get(position, ()),
             )
             for position, index in cells
         ]
@@ -196,6 +213,7 @@ def _sample_part(
                 "response": response.text,
                 "length": response.length,
                 "truncated": response.truncated,
+                "tail_mass": response.tail_mass,
             }
             rows.append(row)
         store.write_chunk(part.name, number, rows)

@@ -56,6 +56,7 @@ class SamplingConfig:
         reward_timeout: Seconds after which a response counts as one that the reward function cannot judge.
         accuracy: When a response is correct.
         apply_chat_template_kwargs: Arguments of the chat template; None takes the run's.
+        mm_processor_kwargs: Arguments of the processor of images; None takes the run's.
         chunk_responses: Responses that are sampled, judged and written at a time: what an interruption can cost.
         tensor_parallel_size: GPUs that the model is split over.
         dtype: vLLM's dtype; None is float32 on a CPU, and the model's own elsewhere.
@@ -76,6 +77,7 @@ class SamplingConfig:
     reward_timeout: float = 60.0
     accuracy: AccuracySettings = field(default_factory=AccuracySettings)
     apply_chat_template_kwargs: dict[str, Any] | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
     chunk_responses: int = 1024
     tensor_parallel_size: int = 1
     dtype: str | None = None
@@ -220,6 +222,7 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
         fill("max_prompt_length", "data.max_prompt_length", None)
     fill("max_response_length", "data.max_response_length", DEFAULT_RESPONSE_LENGTH)
     fill("apply_chat_template_kwargs", "data.apply_chat_template_kwargs", {})
+    fill("mm_processor_kwargs", "data.mm_processor_kwargs", {})
     where = "reward.custom_reward_function"
     if settings.reward_function is None and of_run(f"{where}.path", None):
         changes["reward_function"] = of_run(f"{where}.path", None)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import pyarrow.parquet as pq
 
 from erpo.evaluation.config import EvaluationError
 from erpo.tracker import TrackerError, check_prompts, key_hex, prompt_key
+from erpo.tracker.keys import content_hash
 
 _COLUMNS = ("data_source", "prompt", "reward_model")
-# verl's columns for what is no text.
-_MEDIA = ("images", "videos", "audios")
+# verl's columns for what is neither text nor image.
+_REFUSED = ("videos", "audios")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Problem:
     Attributes:
         key: The tracker's key of the prompt, 32 hexadecimal digits.
         data_source: Name by which verl chooses the scorer.
-        messages: The prompt, ``[{role, content}, ...]``.
+        messages: The prompt, ``[{role, content}, ...]``, with its images in the content, as verl's data set puts them.
         ground_truth: What the scorer compares with.
         extra_info: The row's further fields, handed to the scorer.
     """
@@ -79,7 +81,7 @@ def load_problems(path: Path) -> list[Problem]:
             used (the first one is named, counted from 0).
     """
     try:
-        rows = pq.read_table(path).to_pylist()
+        rows = _read(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise EvaluationError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from error
     if not rows:
@@ -89,7 +91,10 @@ def load_problems(path: Path) -> list[Problem]:
             raise EvaluationError(f"{path} has no column {column}; make it in verl's row schema.")
     problems: dict[str, Problem] = {}
     for number, row in enumerate(rows):
-        if wrong := _what_is_wrong(row):
+        wrong = _what_is_wrong(row)
+        if not wrong and row.get("images"):
+            row["prompt"], wrong = _with_images(row)
+        if wrong:
             raise EvaluationError(f"row {number} of {path}: {wrong}.")
     try:
         check_prompts((row["data_source"], row["prompt"], _extra_info(row).get("prompt_id")) for row in rows)
@@ -115,7 +120,14 @@ def draw(problems: list[Problem], count: int | None, seed: int) -> list[Problem]
 
 def fingerprint(problems: Sequence[Problem]) -> str:
     """Name prompts and their order, in 32 hexadecimal digits: what their responses depend on."""
-    return _digest([problem.key, problem.messages] for problem in problems)
+    return _digest([problem.key, _content(problem)] for problem in problems)
+
+
+def holds_images(problem: Problem) -> bool:
+    """Whether a prompt is more than text."""
+    return any(
+        isinstance(one["content"], list) and any("image" in part for part in one["content"]) for one in problem.messages
+    )
 
 
 def answers_fingerprint(problems: Sequence[Problem]) -> str:
@@ -123,11 +135,26 @@ def answers_fingerprint(problems: Sequence[Problem]) -> str:
     return _digest([problem.key, problem.data_source, problem.ground_truth, problem.extra_info] for problem in problems)
 
 
+def _content(problem: Problem) -> Any:
+    """The messages, or what stands for them where they hold images."""
+    return content_hash("", problem.messages).hex() if holds_images(problem) else problem.messages
+
+
 def _digest(values: Iterable[Any]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for value in values:
         digest.update(json.dumps(value, sort_keys=True, default=repr).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    table = pq.read_table(path)
+    if "images" not in table.column_names:
+        return table.to_pylist()
+    # As verl reads files: a column may be marked as images of Hugging Face's, which are decoded.
+    import datasets
+
+    return list(datasets.Dataset(table))
 
 
 def _extra_info(row: dict[str, Any]) -> dict[str, Any]:
@@ -139,9 +166,9 @@ def _what_is_wrong(row: dict[str, Any]) -> str:
     source, prompt, reward_model, extra_info = (
         row.get(name) for name in ("data_source", "prompt", "reward_model", "extra_info")
     )
-    for name in _MEDIA:
+    for name in _REFUSED:
         if row.get(name):
-            return f"it holds {name}, and the evaluation takes prompts of text alone; remove such rows"
+            return f"it holds {name}, and the evaluation takes text and images alone; remove such rows"
     if not isinstance(source, str) or not source:
         return f"data_source is {source!r}; make it the name by which verl chooses the scorer"
     for name, cell in (("reward_model", reward_model), ("extra_info", extra_info)):
@@ -171,21 +198,46 @@ def _wrong_prompt(prompt: Any) -> str:
             return f"a message of prompt has no role or no content; {schema}"
         content = message["content"]
         if isinstance(content, list) and any(not isinstance(one, dict) or one.get("type") != "text" for one in content):
-            return "a message of prompt holds more than text, and the evaluation takes text alone; remove such rows"
+            return (
+                "a message of prompt holds parts that are more than text; put images into the column images, and "
+                "<image> into the text, or remove such rows"
+            )
         if not isinstance(content, (str, list)) and not (content is None and message.get("tool_calls")):
             return f"the content of a message of prompt is {content!r}; make it text"
     return ""
 
 
+def _with_images(row: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    """Messages with the row's images in the places of ``<image>``, by verl's data set; else what is wrong."""
+    from verl.utils.dataset.rl_dataset import RLHFDataset
+
+    reader = SimpleNamespace(image_key="images", video_key="videos", audio_key="audios", processor=True)
+    images, messages = row["images"], _messages(row["prompt"])
+    places = sum(str(message["content"]).count("<image>") for message in messages)
+    if places != len(images):
+        return [], f"its column images holds {len(images)}, its prompt has <image> {places} times; make them as many"
+    try:
+        messages = RLHFDataset._build_messages(reader, {**row, "prompt": messages}, key="prompt")
+        for message in messages:
+            for part in message["content"] if isinstance(message["content"], list) else ():
+                if hasattr(part.get("image"), "load"):
+                    part["image"].load()
+    # Of verl and of Pillow, which knows a broken file by several.
+    except (AssertionError, OSError, SyntaxError, TypeError, ValueError) as error:
+        return [], f"its images cannot be read ({error}); store each as {{bytes, path}}, as verl's examples do"
+    return messages, ""
+
+
+def _messages(prompt: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
 def _problem(row: dict[str, Any]) -> Problem:
     extra_info = _extra_info(row)
-    messages = row["prompt"]
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
     return Problem(
         key=key_hex(prompt_key(row["data_source"], row["prompt"], extra_info.get("prompt_id"))),
         data_source=row["data_source"],
-        messages=messages,
+        messages=_messages(row["prompt"]),
         ground_truth=row["reward_model"]["ground_truth"],
         extra_info=extra_info,
     )

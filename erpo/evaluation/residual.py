@@ -42,6 +42,11 @@ class Row:
         residual_truncated: Share of responses to them that were cut at the length limit; likewise.
         truncated: Share of all responses that were cut.
         length: Mean response length in tokens.
+        thirds: Share of correct responses to the easiest, middle and hardest third of the prompts, by their accuracy at
+            the first visit; None at that visit, where luck chose the thirds.
+        hard_all_wrong: Share of all-wrong groups in the hardest third; likewise.
+        tail_mass: Probability outside the top 20 tokens at this temperature, a mean over the tokens of some responses;
+            None where it was not measured.
     """
 
     temperature: float
@@ -55,6 +60,9 @@ class Row:
     residual_truncated: float | None
     truncated: float
     length: float
+    thirds: tuple[Estimate, Estimate, Estimate] | None = None
+    hard_all_wrong: Estimate | None = None
+    tail_mass: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,16 +126,34 @@ def residual_rows(
     by_part = dict(tuple(samples.groupby("part", sort=False)))
     base = group_table(by_part[part_name(ordered[0])], accuracy)
     residual = base.index[base["outcome"] == Outcome.ALL_CORRECT]
+    easiest_first = base["correct"].sort_values(ascending=False, kind="stable").index
+    thirds = [pd.Index(third) for third in np.array_split(easiest_first, 3)]
     visits = [(ordered[0], False), (ordered[0], True), *((temperature, False) for temperature in ordered[1:])]
     return [
-        _row(by_part[part_name(*visit)], visit, residual if number > 0 else residual[:0], seed, accuracy)
+        _row(
+            by_part[part_name(*visit)],
+            visit,
+            residual if number else residual[:0],
+            thirds if number else [],
+            seed,
+            accuracy,
+        )
         for number, visit in enumerate(visits)
     ]
 
 
-def _row(part: pd.DataFrame, visit: tuple[float, bool], residual: pd.Index, seed: int, accuracy: AccuracyConfig) -> Row:
+def _row(
+    part: pd.DataFrame,
+    visit: tuple[float, bool],
+    residual: pd.Index,
+    thirds: list[pd.Index],
+    seed: int,
+    accuracy: AccuracyConfig,
+) -> Row:
     groups = group_table(part, accuracy)
     again = groups.loc[residual]
+    enough = bool(thirds) and len(thirds[-1]) > 0
+    hardest = groups.loc[thirds[-1], "outcome"] if enough else groups["outcome"].iloc[:0]
     shares = {outcome: wilson(int((groups["outcome"] == outcome).sum()), len(groups)) for outcome in Outcome}
     some = len(again) > 0
     return Row(
@@ -142,7 +168,22 @@ def _row(part: pd.DataFrame, visit: tuple[float, bool], residual: pd.Index, seed
         residual_truncated=float(again["truncated"].mean()) if some else None,
         truncated=float(part["truncated"].mean()),
         length=float(part["length"].mean()),
+        thirds=_of_thirds(groups["correct"], thirds, seed) if enough else None,
+        hard_all_wrong=wilson(int((hardest == Outcome.ALL_WRONG).sum()), len(hardest)) if enough else None,
+        tail_mass=_tail_mass(part),
     )
+
+
+def _of_thirds(correct: pd.Series, thirds: list[pd.Index], seed: int) -> tuple[Estimate, Estimate, Estimate]:
+    easy, middle, hard = (bootstrap(correct.loc[third].to_numpy(dtype=np.float64), seed) for third in thirds)
+    return easy, middle, hard
+
+
+def _tail_mass(part: pd.DataFrame) -> float | None:
+    measured = part.dropna(subset=["tail_mass"]) if "tail_mass" in part else part.iloc[:0]
+    if not measured["length"].sum():
+        return None
+    return float((measured["tail_mass"] * measured["length"]).sum() / measured["length"].sum())
 
 
 def suggest(rows: list[Row], prompts: int) -> Suggestion:
@@ -159,9 +200,8 @@ def suggest(rows: list[Row], prompts: int) -> Suggestion:
     """
     base, control, hotter = rows[0], rows[1], rows[2:]
     residual = round(base.all_correct.value * prompts)
-    found = (
-        f"At T = {base.temperature:g}, {residual} of {prompts} prompts are all-correct ({_percent(base.all_correct)})."
-    )
+    share = as_percent(base.all_correct)
+    found = f"At T = {base.temperature:g}, {residual} of {prompts} prompts are all-correct ({share})."
     if residual < MIN_PROMPTS:
         return Suggestion(
             None,
@@ -187,8 +227,8 @@ def suggest(rows: list[Row], prompts: int) -> Suggestion:
     best = usable[-1]
     assert best.revived is not None and best.residual_accuracy is not None
     why = (
-        f"{found} At T = {best.temperature:g}, {_percent(best.revived)} of them are mixed; by chance alone, at a "
-        f"second visit at T = {base.temperature:g}, {_percent(control.revived)} are. Of their responses at "
+        f"{found} At T = {best.temperature:g}, {as_percent(best.revived)} of them are mixed; by chance alone, at a "
+        f"second visit at T = {base.temperature:g}, {as_percent(control.revived)} are. Of their responses at "
         f"T = {best.temperature:g}, {best.residual_accuracy.value:.0%} are still correct."
     )
     limit = f" Above it, {stop}." if stop else f" Nothing above {best.temperature:g} was measured; it may be too low."
@@ -223,5 +263,6 @@ def _broken(row: Row, base_truncated: float) -> str:
     return ""
 
 
-def _percent(estimate: Estimate) -> str:
+def as_percent(estimate: Estimate) -> str:
+    """An estimate in a sentence."""
     return f"{estimate.value:.0%} [{estimate.low:.0%}, {estimate.high:.0%}]"

@@ -13,8 +13,10 @@ import pandas as pd
 from erpo.evaluation.checkpoint import ModelSource
 from erpo.evaluation.estimators import CONFIDENCE
 from erpo.evaluation.residual import Row, Suggestion, part_name
+from erpo.evaluation.sampler import TOP
 from erpo.evaluation.store import SETTINGS_FILE, write_whole
 from erpo.evaluation.summary import DASH, describe_run, percent, table, versions
+from erpo.evaluation.tolerance import SuggestionForAll
 
 REPORT_FILE = "report.md"
 SUMMARY_FILE = "summary.json"
@@ -25,9 +27,14 @@ _SHOWN = 700
 
 
 def write_report(
-    samples: pd.DataFrame, rows: list[Row], suggestion: Suggestion, source: ModelSource, folder: Path
+    samples: pd.DataFrame,
+    rows: list[Row],
+    suggestion: Suggestion,
+    for_all: SuggestionForAll,
+    source: ModelSource,
+    folder: Path,
 ) -> str:
-    """Write JSON, Markdown and picture; returns the table and the suggestion for the terminal."""
+    """Write JSON, Markdown and picture; returns the tables and the suggestions for the terminal."""
     held = json.loads((folder / SETTINGS_FILE).read_text())
     parts = set(samples["part"])
     summary = {
@@ -43,8 +50,12 @@ def write_report(
         "unjudged": int(samples["error"].notna().sum()),
         "temperatures": [asdict(row) for row in rows],
         "suggestion": asdict(suggestion),
+        "suggestion_for_all": asdict(for_all),
     }
-    short = f"# Residual share of {source.name}\n\n{_table(summary, rows)}\n## Suggestion\n\n{_suggestion(suggestion)}"
+    short = (
+        f"# Residual share of {source.name}\n\n{_table(summary, rows)}\n## Tolerance\n\n{_tolerance(rows)}\n"
+        f"## Suggestion\n\n{_suggestion(suggestion)}\n## Suggestion for all prompts\n\n{_for_all(for_all)}"
+    )
     examples = _examples(samples, rows, choose_prompts(samples, rows))
     write_whole(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
     write_whole(folder / REPORT_FILE, f"{short}\n## Responses to read\n\n{examples}")
@@ -63,7 +74,7 @@ def _table(summary: Mapping[str, Any], rows: list[Row]) -> str:
     header = ["T", "all-correct", "mixed", "all-wrong", "mean@n", "revived", "their accuracy", "tokens", "truncated"]
     lines = [
         [
-            f"{row.temperature:g}" + (" again" if row.second else ""),
+            _temperature(row),
             *(percent(asdict(share)) for share in (row.all_correct, row.mixed, row.all_wrong, row.accuracy)),
             percent(asdict(row.revived)) if row.revived else DASH,
             percent(asdict(row.residual_accuracy)) if row.residual_accuracy else DASH,
@@ -79,6 +90,39 @@ def _table(summary: Mapping[str, Any], rows: list[Row]) -> str:
         f"prompts that were all-correct at the first visit at T = {base}, those whose group is mixed here. "
         f"`{base} again` is a second, independent visit: what it revives is chance.\n{_notes(summary)}"
     )
+
+
+def _tolerance(rows: list[Row]) -> str:
+    header = ["T", "easy third", "middle third", "hard third", "hard third all-wrong", "tail mass"]
+    lines = [
+        [
+            _temperature(row),
+            *(percent(asdict(third)) for third in row.thirds or ()),
+            *([DASH] * (0 if row.thirds else 3)),
+            percent(asdict(row.hard_all_wrong)) if row.hard_all_wrong else DASH,
+            DASH if row.tail_mass is None else f"{row.tail_mass:.2%}",
+        ]
+        for row in rows
+    ]
+    return (
+        f"{table(header, lines)}\nAccuracy in percent of the thirds of the prompts, which the first visit at "
+        f"T = {rows[0].temperature:g} ordered; there luck is part of the order. Tail mass: probability outside the "
+        f"{TOP} most probable tokens.\n"
+    )
+
+
+def _temperature(row: Row) -> str:
+    return f"{row.temperature:g}" + (" again" if row.second else "")
+
+
+def _for_all(suggestion: SuggestionForAll) -> str:
+    if suggestion.t_base is None:
+        return f"None. {' '.join(suggestion.reasons)}\n"
+    settings = f"`method=grpo_hot erpo.schedule.constant.temperature={suggestion.t_base:g}`\n"
+    if suggestion.rise_to is not None:
+        first, last = f"{suggestion.t_base:g}", f"{suggestion.rise_to:g}"
+        settings += f"`method=grpo_rising erpo.schedule.rising.t_first={first} erpo.schedule.rising.t_max={last}`\n"
+    return settings + "\n" + "".join(f"{reason}\n" for reason in suggestion.reasons)
 
 
 def _notes(summary: Mapping[str, Any]) -> str:

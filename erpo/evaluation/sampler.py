@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Samples responses with vLLM, offline, so that the same seed gives the same responses."""
 
+import asyncio
 import hashlib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -12,8 +14,10 @@ from typing import Any
 from tqdm import tqdm
 
 from erpo.evaluation.config import EvaluationError, SamplingConfig
-from erpo.evaluation.data import Problem
+from erpo.evaluation.data import Problem, holds_images
 
+#: Most probable tokens that are not the tail, as in the trainer's metrics; vLLM's own limit for log-probs is this.
+TOP = 20
 # Prompt tokens that vLLM on a CPU computes at a time; its own default is of this size.
 _BATCHED_TOKENS = 4096
 
@@ -26,11 +30,15 @@ class Request:
         tokens: Token ids of the prompt.
         temperature: Sampling temperature; 0 is greedy.
         seed: Seed of this response alone.
+        tail: Whether to measure the probability outside the top tokens.
+        images: Images of the prompt, as :meth:`Sampler.images` gives them.
     """
 
     tokens: list[int]
     temperature: float
     seed: int
+    tail: bool = False
+    images: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,14 @@ class Response:
         text: Decoded without special tokens, as verl decodes what it judges.
         length: Tokens, the end-of-sequence token included.
         truncated: Whether it was cut at the length limit.
+        tail_mass: Mean over its tokens of the probability outside the top :data:`TOP` ones, as they were sampled; None
+            where it was not asked for.
     """
 
     text: str
     length: int
     truncated: bool
+    tail_mass: float | None = None
 
 
 def request_seed(seed: int, label: str, key: str, index: int) -> int:
@@ -80,21 +91,32 @@ class Sampler:
         self._path, self._settings = path, settings
         self._engine: Any = None
         from transformers import AutoConfig
-        from verl.utils import hf_tokenizer
+        from verl.utils import hf_processor, hf_tokenizer
         from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
+        from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
         try:
             self._model_config = AutoConfig.from_pretrained(path)
             self._tokenizer = hf_tokenizer(path)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"model {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        self._processor = hf_processor(path) if hasattr(self._model_config, "vision_config") else None
+        if self._processor is None and hasattr(self._model_config, "vision_config"):
+            raise EvaluationError(
+                f"the processor of {path}, a model that sees, cannot be loaded; install qwen-vl-utils and the "
+                "torchvision that belongs to this torch, or save the processor in the model's folder."
+            )
         # The one by which verl's agent loops tokenize prompts.
         self._builder = create_continuous_token_builder(
             self._tokenizer,
             hf_model_type=self._model_config.model_type,
             chat_template_kwargs=settings.apply_chat_template_kwargs,
+            mm_processor_kwargs=settings.mm_processor_kwargs,
+            processor=self._processor,
         )
-        self._window = 0
+        # What verl's rollout never samples: a placeholder without an image behind it breaks the next reader.
+        self._banned = get_vision_placeholder_token_ids(self._processor)
+        self._window = self._most_images = 0
 
     def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
         """Tokenize prompts with the chat template, as a training rollout does.
@@ -106,8 +128,13 @@ class Sampler:
         Raises:
             EvaluationError: A prompt cannot be rendered, or all are too long.
         """
+        pictures = [self.images(problem) for problem in problems]
+        self._most_images = max(self._most_images, *map(len, pictures))
         try:
-            encoded = [self._builder.build_initial_tokens(problem.messages) for problem in problems]
+            encoded = [
+                self._builder.build_initial_tokens(problem.messages, images=images or None)
+                for problem, images in zip(problems, pictures, strict=True)
+            ]
         except Exception as error:
             raise EvaluationError(
                 f"the chat template of {self._path} fails: {(str(error).splitlines() or [repr(error)])[0]}"
@@ -129,6 +156,30 @@ class Sampler:
         self._window = max(self._window, max(len(tokens) for tokens in kept) + response)
         return kept
 
+    def images(self, problem: Problem) -> list[Any]:
+        """The images of a prompt, in the size that a training rollout gives them; none for a prompt of text.
+
+        Raises:
+            EvaluationError: The model does not see, or nothing is installed that reads images.
+        """
+        if not holds_images(problem):
+            return []
+        if self._processor is None:
+            raise EvaluationError(
+                f"prompt {problem.key} holds images, and {self._path} takes text alone; name a model that sees, or "
+                "remove such rows."
+            )
+        from verl.utils.dataset.rl_dataset import RLHFDataset
+
+        patch = self._processor.image_processor.patch_size
+        try:
+            images, _, _ = asyncio.run(RLHFDataset.process_multi_modal_info(problem.messages, patch, None))
+        except ImportError as error:
+            raise EvaluationError(
+                f"verl reads images by qwen-vl-utils, which cannot be imported ({error}); install it."
+            ) from error
+        return list(images)
+
     @property
     def limit(self) -> str:
         """What limits the length of a prompt, in words."""
@@ -146,7 +197,8 @@ class Sampler:
 
     @property
     def _positions(self) -> int | None:
-        return getattr(self._model_config, "max_position_embeddings", None)
+        # Of a model that sees they stand beside those of its other part.
+        return getattr(self._model_config.get_text_config(), "max_position_embeddings", None)
 
     def _longest_prompt(self) -> int | None:
         """Tokens that a prompt may have; None for any number."""
@@ -157,8 +209,8 @@ class Sampler:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Decode a prompt as the model sees it."""
-        return str(self._tokenizer.decode(tokens))
+        """Decode a prompt as the model sees it, with one placeholder for each image."""
+        return str(self._tokenizer.decode(self._one_placeholder_each(tokens)))
 
     def sample(self, requests: Sequence[Request], bar: "ProgressBar") -> list[Response]:
         """Sample one response for each request, all in one batch.
@@ -170,6 +222,8 @@ class Sampler:
 
         engine = self._started()
         settings = self._settings
+        # Of a smaller vocabulary nothing is outside the top, and vLLM fails to look for so many.
+        has_tail = self._model_config.get_text_config().vocab_size > TOP
         params = [
             SamplingParams(
                 temperature=request.temperature,
@@ -178,19 +232,37 @@ class Sampler:
                 max_tokens=settings.max_response_length,
                 seed=request.seed,
                 detokenize=False,
+                logprobs=TOP if request.tail and has_tail else None,
+                flat_logprobs=True,
+                logit_bias=dict.fromkeys(self._banned, -100.0) or None,
             )
             for request in requests
         ]
-        prompts = [{"prompt_token_ids": request.tokens} for request in requests]
+        prompts = [self._prompt(request) for request in requests]
         outputs = [output.outputs[0] for output in engine.generate(prompts, params, use_tqdm=bar)]
         return [
             Response(
                 text=self._tokenizer.decode(list(output.token_ids), skip_special_tokens=True),
                 length=len(output.token_ids),
                 truncated=output.finish_reason == "length",
+                tail_mass=(_tail_mass(output.logprobs) if has_tail else 0.0) if request.tail else None,
             )
-            for output in outputs
+            for request, output in zip(requests, outputs, strict=True)
         ]
+
+    def _prompt(self, request: Request) -> dict[str, Any]:
+        """A request as vLLM takes it, which puts in an image's further placeholders itself."""
+        prompt: dict[str, Any] = {"prompt_token_ids": self._one_placeholder_each(request.tokens)}
+        if request.images:
+            prompt["multi_modal_data"] = {"image": list(request.images)}
+            if self._settings.mm_processor_kwargs:
+                prompt["mm_processor_kwargs"] = self._settings.mm_processor_kwargs
+        return prompt
+
+    def _one_placeholder_each(self, tokens: Sequence[int]) -> list[int]:
+        from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
+
+        return list(qwen2_5_vl_dedup_image_tokens(list(tokens), self._processor))
 
     def _started(self) -> Any:
         if self._engine is None:
@@ -204,7 +276,11 @@ class Sampler:
                 "max_model_len": self._window,
                 "enable_prefix_caching": False,
                 "seed": settings.seed,
+                # After temperature and filters, as verl asks for them too.
+                "logprobs_mode": "processed_logprobs",
             }
+            if self._processor is not None:
+                arguments["limit_mm_per_prompt"] = {"image": self._most_images, "video": 0}
             if on_cpu:
                 # vLLM's CPU build cannot wind back the generator of a request whose prompt is computed in pieces.
                 arguments |= {
@@ -220,6 +296,14 @@ class Sampler:
                 reason = lines[min(1, len(lines) - 1)] if lines else type(error).__name__
                 raise EvaluationError(f"vLLM does not start with {self._path}: {reason}") from error
         return self._engine
+
+
+def _tail_mass(logprobs: Any) -> float | None:
+    """Mean over the tokens of a response; of vLLM's flat log-probs each token's last ones are the most probable."""
+    ends = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
+    tops = [logprobs.logprobs[max(start, end - TOP) : end] for start, end in ends]
+    masses = [max(0.0, 1.0 - sum(math.exp(one) for one in top)) for top in tops]
+    return sum(masses) / len(masses) if masses else None
 
 
 class ProgressBar:

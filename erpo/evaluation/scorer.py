@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,8 @@ class Scorer:
 
     def judge(self, problem: Problem, response: str) -> Verdict:
         """Judge a decoded response (without prompt and special tokens, as verl decodes it)."""
-        verdict = self._process((problem, response))
+        # Without the messages, which may hold images: the judge's process has no use for them.
+        verdict = self._process((replace(problem, messages=[]), response))
         if isinstance(verdict, Failure):
             return Verdict(None, None, False, None, verdict.reason)
         assert isinstance(verdict, Verdict)

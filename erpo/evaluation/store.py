@@ -49,6 +49,8 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         # What the verdict depends on (scorer.fold); null where there is none yet.
         ("judge", pa.string()),
+        # Mean probability outside the top 20 tokens; null where it was not measured, and in older files.
+        ("tail_mass", pa.float64()),
     ],
     metadata={"erpo_samples": "1"},
 )

@@ -159,6 +159,80 @@ def _agreement_by_temperature(run: Run, edges: NDArray[np.float64]) -> Panel:
     return Panel(run.name, figure, table, text)
 
 
+def heat(run: Run, steps: Steps) -> Panel | None:
+    """Mass outside the top 20 tokens, and broken responses of mixed groups, over steps; None without the metrics."""
+    shares = {
+        "tail_mass": ("at each response's T", BASE_COLOUR, "o"),
+        "tail_mass_hotter": ("at T + 0.2", RAISED_COLOUR, "^"),
+        "broken_wrong": ("wrong responses", BASE_COLOUR, "o"),
+        "broken_right": ("right responses", RAISED_COLOUR, "^"),
+    }
+    curves = {name: steps.combine(run.metric(f"erpo/heat/{name}"), run.last_step) for name in shares}
+    points = sorted({int(point) for values in curves.values() for point in values.index})
+    if not points:
+        return None
+    titles = {"tail": "probability outside the top 20 tokens", "broken": "share that is broken, in mixed groups"}
+    titles = {
+        kind: title for kind, title in titles.items() if any(len(curves[n]) for n in shares if n.startswith(kind))
+    }
+    figure, axes = canvas(len(titles), 1, height=2.6 * len(titles))
+    table = pd.DataFrame({"steps": [steps.label(step) for step in points]})
+    for axis, (kind, title) in zip(axes, titles.items(), strict=True):
+        axis.set_title(title, fontsize=10)
+        highest = 0.05
+        for name, (label, colour, marker) in shares.items():
+            values = curves[name]
+            if name.startswith(kind) and len(values):
+                axis.plot(values.index, values, color=colour, marker=marker, markersize=3.5, label=label)
+                table[f"{kind}, {label}"] = [percent(value) for value in values.reindex(points)]
+                highest = max(highest, 1.05 * values.max())
+        axis.set_ylim(0, highest)
+        axis.legend(fontsize=8, frameon=False)
+        over_steps(axis)
+    last = [f"{label} {percent(curves[name].iloc[-1])}" for name, (label, *_) in shares.items() if len(curves[name])]
+    return Panel(run.name, figure, table, f"At last: {', '.join(last)}.")
+
+
+def tolerance(run: Run, edges: NDArray[np.float64]) -> Panel | None:
+    """Raised groups by temperature beside the last visit of their prompts at the base; None without any."""
+    groups = run.groups.assign(
+        responses=run.groups["lengths"].map(len),
+        # The last visit at the base temperature before this one, which may be some visits ago.
+        visit=np.where(run.groups["raised"], np.nan, np.arange(len(run.groups))),
+    )
+    groups["visit"] = groups.groupby("key")["visit"].ffill()
+    raised = groups[groups["raised"] & groups["visit"].notna()]
+    if not len(raised):
+        return None
+    before = groups.loc[raised["visit"].astype(int)].set_index(raised.index)
+    bins = pd.Series(np.digitize(raised["temperature"], edges) - 1, index=raised.index)
+    middles = raised["temperature"].groupby(bins).mean()
+    figure, axes = canvas(1, 2, height=3.3)
+    table = pd.DataFrame({"T": [number(value) for value in middles]})
+    for axis, title, column in zip(axes, ("accuracy", "share truncated"), ("correct", "truncated"), strict=True):
+        axis.set_title(title, fontsize=10)
+        for label, of, colour, marker in (
+            ("same prompts at the base before", before, BASE_COLOUR, "o"),
+            ("raised", raised, RAISED_COLOUR, "^"),
+        ):
+            sums = of[[column, "responses"]].groupby(bins).sum()
+            values = sums[column] / sums["responses"]
+            axis.plot(middles, values, color=colour, marker=marker, markersize=4, label=label)
+            table[f"{title}, {label}"] = [percent(value) for value in values]
+        axis.set_xlabel("sampling temperature")
+        axis.set_xlim(edges[0], edges[-1])
+    axes[0].set_ylim(-0.03, 1.03)
+    axes[1].set_ylim(0, max(0.05, axes[1].get_ylim()[1]))
+    table["groups"] = [str(count) for count in bins.value_counts().sort_index()]
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    hottest, at_base = table.iloc[-1], "accuracy, same prompts at the base before"
+    text = (
+        f"At the hottest temperature, {hottest['T']}, the accuracy is {hottest['accuracy, raised']}; the same prompts "
+        f"had {hottest[at_base]} at the base."
+    )
+    return Panel(run.name, figure, table, text)
+
+
 def signal(run: Run, steps: Steps) -> Panel | None:
     """Trained responses with a gradient, over generated tokens and per generated token; None without the metrics."""
     prefix = "erpo/signal/frac_responses_with_gradient"

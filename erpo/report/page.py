@@ -102,6 +102,22 @@ _SUBJECTS = (
         lambda run, steps, edges: learning.raised_and_base(run, steps),
     ),
     _Subject(
+        "tolerance",
+        "Tolerance by temperature",
+        "Raised groups beside the last visit of the same prompts at the base temperature. A prompt is raised after an "
+        "all-correct visit, so part of the fall is chance; and the policy has changed in between.",
+        lambda run, steps, edges: learning.tolerance(run, edges),
+        "No group was raised after a visit at the base temperature yet.",
+    ),
+    _Subject(
+        "heat",
+        "Heat",
+        "A response is broken if it was cut, if no answer was found in it, or if it has a token that is rare at T = 1. "
+        "Compare the wrong responses with the right ones of the same groups.",
+        lambda run, steps, edges: learning.heat(run, steps),
+        "No heat was logged: set erpo.heat.tokens=512 and actor_rollout_ref.rollout.calculate_log_probs=true.",
+    ),
+    _Subject(
         "agreement",
         "Agreement of rollout and training log-probs",
         "Differences of the probability of a sampled token between the rollout engine and the trainer, both at the "

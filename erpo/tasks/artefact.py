@@ -137,8 +137,12 @@ def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of each of these files."""
     digests = {}
     for name in names:
+        # hashlib.file_digest is not in Python 3.10.
+        digest = hashlib.sha256()
         with (folder / name).open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            while piece := file.read(2**20):
+                digest.update(piece)
+        digests[name] = digest.hexdigest()
     return digests
 
 

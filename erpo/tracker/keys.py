@@ -170,4 +170,10 @@ def _as_json(value: Any, strict: bool) -> Any:
 def _bytes_of(value: Any) -> bytes | None:
     """The bytes of an object that can give them, such as an image of Pillow's."""
     give = getattr(value, "tobytes", None)
-    return give() if callable(give) and not isinstance(value, np.generic) else None
+    if not callable(give) or isinstance(value, np.generic):
+        return None
+    try:
+        return bytes(give())
+    # Pillow decodes an image here, and knows a broken file by either.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise TrackerError(f"an image of the prompt cannot be read ({error}); replace it or drop the row") from None

@@ -71,7 +71,8 @@ class ErpoAgentLoopWorker(_AgentLoopWorkerTQ):
         """What the trainer wants to know of a session's outputs, as JSON values."""
         last = outputs[-1]
         rollout = self.config.actor_rollout_ref.rollout
-        accuracy, problem = self._accuracy.measure(last.reward_score, last.extra_fields.get("reward_extra_info"))
+        reported = last.extra_fields.get("reward_extra_info") or {}
+        accuracy, problem = self._accuracy.measure(last.reward_score, reported)
         problem = last.extra_fields.get("unscored", problem)
         temperature = columns.get(ROLLOUT_TEMPERATURE)
         at_limit = len(last.response_ids) >= rollout.response_length
@@ -82,6 +83,8 @@ class ErpoAgentLoopWorker(_AgentLoopWorkerTQ):
             "accuracy": None if problem else accuracy,
             "problem": problem,
             "truncated": at_limit and last.response_ids[-1] != self.tokenizer.eos_token_id,
+            # As verl's scorers of math answers say that they found none.
+            "unparsed": "pred" in reported and str(reported["pred"]) in ("None", "[INVALID]"),
             # What the model wrote: tool output is masked, and every output of the session counts.
             "generated": sum(sum(one.response_mask) for one in outputs),
         }

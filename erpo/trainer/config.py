@@ -180,6 +180,24 @@ class TripwireConfig:
 
 
 @dataclass(frozen=True)
+class HeatConfig:
+    """What is measured of the tail of the vocabulary (``erpo/heat/*``).
+
+    Attributes:
+        tokens: Places of a micro-batch whose probability outside the top 20 tokens is measured, with the pass of the
+            old log-probs; 0: none, and no log-probs at T = 1 either.
+        rare: A token of a smaller probability at T = 1 breaks a response.
+    """
+
+    tokens: int = 512
+    rare: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _require(self.tokens >= 0, f"erpo.heat.tokens is {self.tokens}; set a number of tokens, or 0 for none")
+        _require(0 < self.rare < 1, f"erpo.heat.rare is {self.rare}; set a probability between 0 and 1")
+
+
+@dataclass(frozen=True)
 class StateConfig:
     """What a resumed run accepts.
 
@@ -235,6 +253,7 @@ class ErpoConfig:
         train_temperature: ``sampling``: log-probs at the temperature each response was sampled at. ``base``: at
             ``rollout.temperature``, off-policy, allowed only with verl's rollout importance weights.
         tripwire: When a rollout that does not follow the temperatures stops the run.
+        heat: What is measured of the tail of the vocabulary.
         state: What a resumed run accepts.
         samples: Which responses are kept to be read.
         watchdog: When a run that waits for responses ends.
@@ -250,6 +269,7 @@ class ErpoConfig:
     ra: RAConfig = field(default_factory=RAConfig)
     train_temperature: str = "sampling"
     tripwire: TripwireConfig = field(default_factory=TripwireConfig)
+    heat: HeatConfig = field(default_factory=HeatConfig)
     state: StateConfig = field(default_factory=StateConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)

@@ -17,11 +17,13 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
-from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE, fused
+from erpo.trainer import ROLLOUT_TEMPERATURE, TRAIN_TEMPERATURE, fused, heat
 from erpo.trainer.log_probs import MASKED, token_log_probs
 
 # What verl computes from a copy of the logits that was divided by T, which is never made here.
 _NEEDS_SCALED_LOGITS = ("calculate_sum_pi_squared", "distillation_use_topk")
+# Entry of verl's arguments for the outputs: what was handed to the fused kernels.
+_HANDED = "erpo_token_sampling"
 
 
 def response_temperatures(batch: TensorDict) -> torch.Tensor:
@@ -103,7 +105,8 @@ class PerResponseTemperatureEngine(PerResponseTemperature, FSDPEngineWithLMHead)
         labels, temperatures = _labels_and_temperatures(
             output_args, micro_batch["input_ids"], inputs["input_ids"].shape[:2]
         )
-        handed = fused.TokenSampling(temperatures, self._vocabulary(), self._banned())
+        handed = fused.TokenSampling(temperatures, self._vocabulary(), self._banned(), _heat_tokens(micro_batch))
+        output_args[_HANDED] = handed
         return inputs | {"temperature": handed, "shift_labels": labels, "return_dict": True}, output_args
 
     def prepare_model_outputs(
@@ -113,7 +116,9 @@ class PerResponseTemperatureEngine(PerResponseTemperature, FSDPEngineWithLMHead)
             if tu.get_non_tensor_data(micro_batch, name, default=False):
                 raise RuntimeError(f"{name} does not work with a temperature per response; turn it off.")
         if _is_fused(micro_batch):
-            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+            found = super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+            measured = output_args[_HANDED].heat
+            return found if measured is None else found | self._heat(measured, output_args, micro_batch)
         logits = output.logits.full_tensor() if isinstance(output.logits, DTensor) else output.logits
         labels, temperatures = _labels_and_temperatures(output_args, micro_batch["input_ids"], logits.shape[:2])
         log_probs, entropy = token_log_probs(
@@ -127,8 +132,46 @@ class PerResponseTemperatureEngine(PerResponseTemperature, FSDPEngineWithLMHead)
         # verl's way for log-probs that were computed already: it only brings them into the batch's shape.
         computed = micro_batch.copy()
         tu.assign_non_tensor_data(computed, "use_fused_kernels", True)
-        found = SimpleNamespace(log_probs=log_probs, entropy=entropy)
-        return super().prepare_model_outputs(found, output_args, computed, logits_processor_func)
+        shown = SimpleNamespace(log_probs=log_probs, entropy=entropy)
+        found = super().prepare_model_outputs(shown, output_args, computed, logits_processor_func)
+        if _heat_tokens(micro_batch):
+            measured = self._measure(logits, labels, temperatures, log_probs, _heat_tokens(micro_batch))
+            found |= self._heat(measured, output_args, micro_batch)
+        return found
+
+    @torch.no_grad()
+    def _measure(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        temperatures: torch.Tensor,
+        log_probs: torch.Tensor,
+        heat_tokens: int,
+    ) -> torch.Tensor:
+        """Tail masses at T and hotter, and log-probs at T = 1: float32, shape (3, *labels)."""
+        known: dict[str, Any] = {"vocabulary": self._vocabulary(), "banned": self._banned()}
+        places = heat.spread(labels.numel(), heat_tokens, labels.device)
+        masses = heat.tail_masses(
+            logits.reshape(-1, logits.shape[-1])[places], temperatures.reshape(-1)[places], **known
+        )
+        if bool((temperatures == 1).all()):
+            at_one = log_probs
+        else:
+            at_one, _ = token_log_probs(logits, labels, torch.ones_like(temperatures), entropy=False, **known)
+        return torch.cat([heat.at_places(masses, places, labels.shape), at_one.unsqueeze(0)])
+
+    @torch.no_grad()
+    def _heat(self, measured: torch.Tensor, output_args: dict, micro_batch: TensorDict) -> dict[str, torch.Tensor]:
+        """The column :data:`~erpo.trainer.heat.HEAT` of a micro-batch from values at its places, (3, *labels)."""
+        computed = micro_batch.copy()
+        tu.assign_non_tensor(computed, use_fused_kernels=True, calculate_entropy=False)
+        tail, hotter, at_one = (
+            super(PerResponseTemperatureEngine, self).prepare_model_outputs(
+                SimpleNamespace(log_probs=one, entropy=None), output_args, computed, None
+            )["log_probs"]
+            for one in measured
+        )
+        return {heat.HEAT: heat.of_responses(tail, hotter, at_one, micro_batch["response_mask"])}
 
 
 class MegatronTemperature(PerResponseTemperature):
@@ -188,6 +231,10 @@ def running_engines(worker: Any) -> list[RunningEngine]:
 
 def _is_fused(micro_batch: TensorDict) -> bool:
     return bool(tu.get_non_tensor_data(micro_batch, "use_fused_kernels", default=False))
+
+
+def _heat_tokens(micro_batch: TensorDict) -> int:
+    return int(tu.get_non_tensor_data(micro_batch, heat.HEAT_TOKENS, default=0))
 
 
 def _labels_and_temperatures(output_args: dict, input_ids: Any, shape: torch.Size) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,8 @@ from torch.distributed.tensor import DTensor
 from verl.utils.experimental.torch_functional import FusedLinearForPPO
 from verl.utils.kernel import linear_cross_entropy as triton_kernel
 
+from erpo.trainer.heat import at_places, spread, tail_masses
+
 _MOST_BANNED = 1 - 1e-6
 _Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -33,12 +35,16 @@ class TokenSampling:
         values: Temperature of each token, float32, in the shape of the labels.
         vocabulary: Rows of the head from this one on are no token; the rollout never samples them.
         banned: Tokens that the rollout never samples.
+        heat_tokens: Most places whose tail is measured; 0: nothing is measured.
+        heat: What was measured, shape (3, *labels): tail masses at T and hotter, and log-probs at T = 1.
     """
 
-    def __init__(self, values: torch.Tensor, vocabulary: int, banned: tuple[int, ...]) -> None:
+    def __init__(self, values: torch.Tensor, vocabulary: int, banned: tuple[int, ...], heat_tokens: int = 0) -> None:
         self.values = values
         self.vocabulary = vocabulary
         self.banned = banned
+        self.heat_tokens = heat_tokens
+        self.heat: torch.Tensor | None = None
 
 
 def fused_log_probs(
@@ -55,7 +61,7 @@ def fused_log_probs(
 
     Returns:
         Log-probs and entropies, shape (...). The log-prob of a label that the rollout never samples is 0 and has no
-        gradient.
+        gradient. Where ``temperatures`` asks for the heat, it holds it afterwards.
     """
     if isinstance(head, DTensor):
         raise RuntimeError(
@@ -72,7 +78,35 @@ def fused_log_probs(
     log_probs, entropies = log_probs.view(labels.shape), entropies.view(labels.shape)
     if temperatures.banned:
         log_probs, entropies = _without(temperatures.banned, scaled, head, labels, log_probs, entropies)
-    return torch.where(sampled, log_probs, 0.0), entropies
+    log_probs = torch.where(sampled, log_probs, 0.0)
+    if temperatures.heat_tokens:
+        with torch.no_grad():
+            temperatures.heat = _heat(
+                kernel, hidden, head, torch.where(sampled, labels, len(head)), temperatures, log_probs
+            )
+    return log_probs, entropies
+
+
+def _heat(
+    kernel: _Kernel,
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    labels: torch.Tensor,
+    temperatures: TokenSampling,
+    log_probs: torch.Tensor,
+) -> torch.Tensor:
+    """Tail masses from the logits of a few places, and log-probs at T = 1 by a second pass of the kernel."""
+    values, banned = temperatures.values, temperatures.banned
+    places = spread(values.numel(), temperatures.heat_tokens, values.device)
+    logits = hidden.reshape(-1, hidden.shape[-1])[places] @ head.T
+    masses = tail_masses(logits, values.reshape(-1)[places], vocabulary=len(head), banned=banned)
+    if bool((values == 1).all()):
+        at_one = log_probs
+    else:
+        at_one, _ = fused_log_probs(
+            kernel, hidden, head, labels, TokenSampling(torch.ones_like(values), len(head), banned)
+        )
+    return torch.cat([at_places(masses, places, values.shape), at_one.float().unsqueeze(0)])
 
 
 def _without(

@@ -37,6 +37,9 @@ class Group:
         entropy: Mean entropy of its tokens in nats, at its temperature; None where it was not computed.
         probs_diff_mean: Mean difference of its tokens' probabilities in rollout and training; None likewise.
         probs_diff_max: Largest one.
+        broken: Whether each response was cut at the length limit, or the reward function found no answer in it, (n,);
+            empty in a group from a checkpoint of an older version.
+        trajectory_keys: Key of the trajectory of each response, (n,).
     """
 
     uid: str
@@ -56,6 +59,7 @@ class Group:
     entropy: float | None = None
     probs_diff_mean: float | None = None
     probs_diff_max: float | None = None
+    broken: list[bool] = field(default_factory=list)
     trajectory_keys: list[str] = field(default_factory=list, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -152,6 +156,7 @@ def _group(
         lengths=[response["generated"] for response in responses],
         truncated=sum(response["truncated"] for response in responses),
         outcome=classify(scored, n, threshold=accuracy.threshold, tolerance=accuracy.tolerance, prompt=key.hex()),
+        broken=[bool(response["truncated"] or response.get("unparsed")) for response in responses],
         problem=next((response["problem"] for response in responses if response["problem"]), None),
         trajectory_keys=keys,
     )

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from erpo.tracker import Outcome, PromptTracker
 from erpo.trainer.config import AccuracyConfig
 from erpo.trainer.groups import Group
+from erpo.trainer.rows import prompt_text
 
 
 def choose_responses(groups: Iterable[Group], count: int) -> list[tuple[Group, int]]:
@@ -57,7 +58,7 @@ def read_responses(
             {
                 "step": group.step,
                 "key": group.key.hex(),
-                "prompt": "\n".join(str(message["content"]) for message in prompt),
+                "prompt": prompt_text(prompt),
                 "temperature": group.temperature,
                 "response": tokenizer.decode(tokens.tolist(), skip_special_tokens=True),
                 "correct": accuracy.is_correct(group.accuracies[position] or 0.0),

@@ -76,8 +76,8 @@ class _TokenLogProbs(torch.autograd.Function):
         labels = torch.where(sampled, labels, 0).unsqueeze(-1)
         log_probs = torch.empty_like(temperatures)
         entropies = torch.empty_like(temperatures) if entropy else None
-        for rows in _pieces(logits):
-            log_p = _log_softmax(logits[rows], temperatures[rows], vocabulary, banned)
+        for rows in pieces(logits):
+            log_p = log_softmax(logits[rows], temperatures[rows], vocabulary, banned)
             log_probs[rows] = log_p.gather(-1, labels[rows]).squeeze(-1)
             if entropies is not None:
                 entropies[rows] = -log_p.exp().mul_(log_p).sum(-1)
@@ -94,8 +94,8 @@ class _TokenLogProbs(torch.autograd.Function):
         if of_log_probs is None:
             of_log_probs = torch.zeros_like(temperatures)
         of_log_probs = torch.where(sampled, of_log_probs.float(), 0.0).unsqueeze(-1)
-        for rows in _pieces(logits):
-            log_p = _log_softmax(logits[rows], temperatures[rows], ctx.vocabulary, ctx.banned)
+        for rows in pieces(logits):
+            log_p = log_softmax(logits[rows], temperatures[rows], ctx.vocabulary, ctx.banned)
             gradient = log_p.exp()
             if of_entropies is None:
                 gradient.mul_(-of_log_probs[rows])
@@ -108,13 +108,14 @@ class _TokenLogProbs(torch.autograd.Function):
         return logits.detach(), None, None, None, None, None
 
 
-def _pieces(logits: torch.Tensor) -> Iterator[slice]:
+def pieces(logits: torch.Tensor) -> Iterator[slice]:
+    """Rows of logits, a few at a time: those that are made float32 together."""
     rows, width = logits.shape
     step = max(1, _PIECE // width)
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def _log_softmax(
+def log_softmax(
     logits: torch.Tensor, temperatures: torch.Tensor, vocabulary: int, banned: tuple[int, ...]
 ) -> torch.Tensor:
     """log_softmax(z / T) over what the rollout samples from, float32, shape (rows, vocabulary)."""

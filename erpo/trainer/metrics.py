@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDict
 
 from erpo.tracker import Outcome, on_grid
+from erpo.trainer.config import AccuracyConfig
 from erpo.trainer.groups import Group
 from erpo.trainer.replay_buffer import FILTERED, STALE, SURPLUS
 
@@ -162,6 +163,69 @@ def describe_groups(data: TensorDict, groups: Sequence[Group]) -> None:
         group.probs_diff_mean, group.probs_diff_max = float(difference.mean()), float(difference.max())
         if "entropy" in tokens:
             group.entropy = float(tokens["entropy"].mean())
+
+
+def tail_metrics(measured: torch.Tensor) -> dict[str, float]:
+    """Mean probability outside the top 20 tokens, at each response's T and 0.2 above it.
+
+    Args:
+        measured: The column :data:`erpo.trainer.heat.HEAT`, (responses, 4).
+
+    Returns:
+        Metrics by name; none where no token was measured.
+    """
+    tokens, mass, hotter = measured[:, :3].double().sum(0).tolist()
+    return {"erpo/heat/tail_mass": mass / tokens, "erpo/heat/tail_mass_hotter": hotter / tokens} if tokens else {}
+
+
+def broken_metrics(
+    keys: Sequence[str],
+    groups: Sequence[Group],
+    lowest: NDArray[np.float64],
+    accuracy: AccuracyConfig,
+    rare: float,
+) -> dict[str, float]:
+    """Share of broken responses among the wrong and among the right ones of mixed groups.
+
+    A response is broken that was cut at the length limit, that the reward function found no answer in, or that has a
+    token of a smaller probability at T = 1 than ``rare``.
+
+    Args:
+        keys: Trajectory key of each row.
+        groups: Group of each row.
+        lowest: Lowest log-prob at T = 1 of each row's tokens; NaN where it is unknown.
+        accuracy: When a response is correct.
+        rare: The probability.
+
+    Returns:
+        Metrics by name; none without a mixed group, or where a log-prob of one is unknown.
+    """
+    # All outputs of a session are one response.
+    lowest_of: dict[str, float] = {}
+    for key, value in zip(keys, lowest, strict=True):
+        session = _session(key)
+        lowest_of[session] = float(np.minimum(lowest_of.get(session, 0.0), value))
+    broken: dict[bool, list[bool]] = {False: [], True: []}
+    for group in {group.uid: group for group in groups if group.outcome == Outcome.MIXED}.values():
+        ended = group.broken or [False] * len(group.accuracies)
+        for key, value, badly in zip(group.trajectory_keys, group.accuracies, ended, strict=True):
+            log_prob = lowest_of.get(_session(key), np.nan)
+            if np.isnan(log_prob):
+                return {}
+            assert value is not None  # A group with a response without a score is not mixed.
+            broken[accuracy.is_correct(value)].append(badly or log_prob < np.log(rare))
+    names = {False: "erpo/heat/broken_wrong", True: "erpo/heat/broken_right"}
+    return {names[right]: float(np.mean(shares)) for right, shares in broken.items() if shares}
+
+
+def lowest_log_probs(data: TensorDict) -> NDArray[np.float64]:
+    """Lowest of ``old_log_probs`` among each response's tokens, (responses,); 0 for a response without any."""
+    return np.array([float(values.min()) if len(values) else 0.0 for values in _by_response(data, "old_log_probs")])
+
+
+def _session(key: str) -> str:
+    """The session in a trajectory key ``{uid}_{session}_{index}``."""
+    return key.rsplit("_", 1)[0]
 
 
 def _by_response(data: TensorDict, name: str) -> list[torch.Tensor]:

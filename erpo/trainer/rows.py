@@ -26,6 +26,21 @@ def prompt_key_of_row(row: dict[str, Any]) -> bytes:
     return prompt_key(*_identity(row))
 
 
+def prompt_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """What a prompt says, for readers: one message after the other, with ``<image>`` in the place of an image."""
+
+    def text(part: Any) -> str:
+        if not isinstance(part, Mapping):
+            return str(part)
+        said = part.get("text")
+        return f"<{part.get('type', 'part')}>" if said is None else str(said)
+
+    contents = [message["content"] for message in messages]
+    return "\n".join(
+        "".join(map(text, one)) if isinstance(one, (list, tuple, np.ndarray)) else str(one) for one in contents
+    )
+
+
 def check_sizes(train: Sequence[Any], val: Sequence[Any], data: Mapping[str, Any]) -> None:
     """Check that the data, after verl's filter, fill a batch and a validation.
 
@@ -93,10 +108,12 @@ def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str, o
     try:
         row = dataset[number]
         problem = _broken_cell(row) or (_listed_answers(row) if one_answer else None)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # verl reads some cells itself; the raw row tells which.
+    except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        # verl reads some cells itself, images among them; the raw row tells which.
         raw = getattr(dataset, "dataframe", None)
-        problem = (_broken_cell(raw[number]) if raw is not None else None) or f"cannot be read ({error!r}); fix it"
+        problem = (_broken_cell(raw[number]) if raw is not None and not isinstance(error, OSError) else None) or (
+            f"cannot be read ({error!r}); fix it"
+        )
     if problem is not None:
         raise ConfigError(f"{setting}, row {number}: {problem}.")
     return row

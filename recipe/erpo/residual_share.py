@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Residual share by temperature: ``python -m recipe.erpo.residual_share model=PATH data=FILE.parquet``.
 
-What a user looks at before choosing dT and T_max: which share of the training prompts is all-correct, mixed and
-all-wrong at each temperature, what higher temperatures do to the all-correct ones, and responses to read.
+What a user looks at before choosing temperatures: which share of the training prompts is all-correct, mixed and
+all-wrong at each, what higher ones do to the all-correct prompts and to the hard ones, and responses to read.
 """
 
 from dataclasses import asdict
@@ -29,6 +29,7 @@ def measure(config: DictConfig) -> None:
     from erpo.evaluation.data import draw, find_set, load_problems
     from erpo.evaluation.residual import part_name, residual_rows, suggest
     from erpo.evaluation.residual_report import REPORT_FILE, write_report
+    from erpo.evaluation.tolerance import suggest_for_all
     from erpo.trainer.config import AccuracyConfig
 
     settings, source = find(ResidualConfig, config)
@@ -40,7 +41,7 @@ def measure(config: DictConfig) -> None:
     names = [part_name(*visit) for visit in visits]
     # The name goes into the seeds: the groups of two visits are independent, as those of training are.
     parts = [
-        Part(name, problems, settings.n, temperature, label=name)
+        Part(name, problems, settings.n, temperature, label=name, tail=True)
         for name, (temperature, _) in zip(names, visits, strict=True)
     ]
     out = folder_of(source, settings, "residual_share")
@@ -48,8 +49,9 @@ def measure(config: DictConfig) -> None:
     # The folder may hold further temperatures of an earlier call.
     samples = samples[samples["part"].isin(names)]
     rows = residual_rows(samples, temperatures, settings.seed, AccuracyConfig(**asdict(settings.accuracy)))
-    suggestion = suggest(rows, samples["key"].nunique())
-    print(f"\n{write_report(samples, rows, suggestion, source, out)}\n{out / REPORT_FILE}")
+    prompts = samples["key"].nunique()
+    report = write_report(samples, rows, suggest(rows, prompts), suggest_for_all(rows, prompts), source, out)
+    print(f"\n{report}\n{out / REPORT_FILE}")
 
 
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="residual_share", version_base=None)

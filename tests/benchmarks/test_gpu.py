@@ -23,7 +23,7 @@ def accept(out, *options):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_parts_at_toy_shapes(tmp_path):
     done = accept(tmp_path / "toy.json", "--toy", "--only", "packages", "agreement", "attention", "log_probs")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -17,7 +17,7 @@ from benchmarks.research.groups import Group, LoopConfig
 from benchmarks.research.loop import _sampled, _updated, run
 from benchmarks.research.model import ToyModel, _drawn, cut_tail, exact, generate
 from benchmarks.research.policies import Arm, Policy, spread
-from benchmarks.research.summary import summarize
+from benchmarks.research.summary import headroom, summarize
 from benchmarks.research.toy import (
     END,
     PAD,
@@ -151,13 +151,13 @@ def test_exact_probabilities_are_the_frequencies_of_sampling(learned):
         responses, _ = generate(
             learned,
             encode_prompts(PROBLEMS[:6]),
-            np.full(6, 2000),
+            np.full(6, 500),
             np.full(6, temperature),
             torch.Generator().manual_seed(3),
         )
-        worked = encode_responses(PROBLEMS[:6]).repeat_interleave(2000, 0)
-        shares = (responses == worked).all(1).double().view(6, 2000).mean(1)
-        assert shares.numpy() == pytest.approx(found.right[:, column], abs=0.045)
+        worked = encode_responses(PROBLEMS[:6]).repeat_interleave(500, 0)
+        shares = (responses == worked).all(1).double().view(6, 500).mean(1)
+        assert shares.numpy() == pytest.approx(found.right[:, column], abs=0.09)
     assert found.tail_free == pytest.approx(found.right[:, 0]) and not found.tail_mass.any()
 
 
@@ -203,8 +203,8 @@ def test_oracles_decide_by_the_models_own_accuracy(learned):
     right = exact(learned, PROBLEMS).right[:, 0]
     chance = np.maximum(0.1, 1 - right**8 - (1 - right) ** 8)
     source = random.Random(0)
-    accepted = np.mean([[selecting.accepts(row, source) for row in rows] for _ in range(400)], axis=0)
-    assert accepted == pytest.approx(chance, abs=0.1)
+    accepted = np.mean([[selecting.accepts(row, source) for row in rows] for _ in range(100)], axis=0)
+    assert accepted == pytest.approx(chance, abs=0.2)
 
 
 def test_a_schedule_of_the_product_and_heat_for_all(learned):
@@ -357,18 +357,31 @@ def test_cases_of_a_study_are_paired_and_balanced(name):
     assert not set(study.TUNING_SEEDS) & set(study.FINAL_SEEDS)
 
 
-def test_summary_of_a_study_pairs_by_seed():
+def rows_of_a_study(arms, seeds):
+    shares = dict.fromkeys(("all_correct", "all_wrong"), 0.25) | {"temperature": 1.1, "groups": 10, "tail_free": 0.5}
     rows = [
         {"arm": arm, "seed": seed, "point": point, "tokens": 1000 * point, "accuracy": accuracy, "mixed": 0.5}
-        for arm, gain in (("grpo", 0.0), ("hot", 0.1))
-        for seed in (0, 1)
+        for arm, gain in arms.items()
+        for seed in seeds
         for point, accuracy in enumerate((0.9, 0.3 + seed / 10, 0.5 + seed / 10 + gain * (1 + seed)))
     ]
-    shares = dict.fromkeys(("all_correct", "all_wrong"), 0.25) | {"temperature": 1.1, "groups": 10, "tail_free": 0.5}
-    table = summarize(pd.DataFrame(rows).assign(**shares, greedy=0.6, pass_at_8=0.8), ["grpo"]).set_index("arm")
+    return pd.DataFrame(rows).assign(**shares, greedy=0.6, pass_at_8=0.8)
+
+
+def test_summary_of_a_study_pairs_by_seed():
+    table = summarize(rows_of_a_study({"grpo": 0.0, "hot": 0.1}, (0, 1)), ["grpo"]).set_index("arm")
     assert table.index.tolist() == ["hot", "grpo"]
     assert table.loc["grpo", "over the run; end"] == "0.450; 0.550"
     # Ends differ by 10 and 20 points, averages of two evaluations by half of it.
     assert table.loc["hot", "at the end - grpo"] == "+15.0 ± 63.5"
     assert table.loc["hot", "over the run - grpo"] == "+7.5 ± 31.8"
     assert table.loc["hot", "mixed per 1,000 tokens"] == "5.00"
+
+
+def test_headroom_is_against_the_best_constant_on_seeds_that_all_arms_have():
+    whole = rows_of_a_study({"grpo": -0.1, "constant 1.3": 0.0, "rise 1.0 to 1.4": 0.1}, (0, 1, 2))
+    unfinished = whole[(whole["seed"] < 2) | (whole["arm"] == "grpo")].assign(regime="tail")
+    table = headroom(unfinished, "at the end")
+    assert table.to_dict("records") == [
+        {"regime": "tail, 2 seeds", "best constant": "1.3: 0.550", "grpo": "-15.0 ± 63.5", "rise": "+15.0 ± 63.5"}
+    ]

@@ -189,7 +189,9 @@ def test_what_is_only_doubtful_is_a_warning(build):
         )
     with pytest.warns(UserWarning, match="are not compared"):
         check_settings(build("erpo", f"{ROLLOUT}.calculate_log_probs=false"))
-    with pytest.warns(UserWarning, match=r"verl divides bf16 logits in bf16, .*schedule\.constant\.temperature=1\.2 "):
+    with pytest.warns(
+        UserWarning, match=r"verl divides bf16 logits by it in bf16, .*schedule\.constant\.temperature=1\.2 "
+    ):
         check_settings(
             build("grpo", f"{ROLLOUT}.temperature=1.2", "actor_rollout_ref.actor.fsdp_config.dtype=bfloat16")
         )

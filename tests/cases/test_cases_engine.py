@@ -145,7 +145,7 @@ def group(temperature, outcome=Outcome.ALL_CORRECT, step=0):
 @pytest.mark.parametrize(
     ("schedule", "settings", "cap"),
     [
-        pytest.param("linear", {"t_max": 1.3}, 6, id="linear-cap-rounds-down"),
+        pytest.param("linear", {"t_max": 1.3, "dt": 0.05}, 6, id="linear-cap-rounds-down"),
         pytest.param("linear", {"t_max": 1.0, "dt": 0.05}, 0, id="linear-without-room"),
         pytest.param("linear", {"t_max": 1.2, "dt": 0.005}, 40, id="linear-steps-finer-than-the-grid-add-up"),
         pytest.param("band", {"t_max": 1.3, "dt": 0.03, "max_factor": 1}, 10, id="band"),

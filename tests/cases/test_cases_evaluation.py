@@ -446,7 +446,9 @@ def test_a_checkpoint_that_was_written_anew_is_merged_anew(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param({"images": [{"bytes": b"x", "path": None}]}, "holds images", id="images"),
+        pytest.param(
+            {"images": [{"bytes": b"x", "path": None}]}, "images holds 1, its prompt has <image> 0 times", id="images"
+        ),
         pytest.param({"videos": [b"x"]}, "holds videos", id="videos"),
         pytest.param(
             {"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "more than text", id="image-in-the-prompt"
@@ -553,8 +555,8 @@ def test_answers_stay_what_they_are(tmp_path, lines, answers, form):
         pytest.param(b'{"problem": "p", "answer": NaN}', "empty answer", id="answer-nan"),
         pytest.param(b'{"problem": "p", "answer": "1"}\n\xff', "line 2 .* not UTF-8", id="not-utf8"),
         pytest.param(b'{"problem": "p", "answer": "1"}\n{', "line 2 .* not JSON", id="cut-off"),
-        pytest.param(b'{"problem": "p", "answer": "1"}\n3', "line 2 .* no row", id="a-number-in-a-line"),
-        pytest.param(b'[{"problem": "p", "answer": "1"}, 3]', "row 2 .* no row", id="a-number-in-the-list"),
+        pytest.param(b'{"problem": "p", "answer": "1"}\n3', "line 2 .* not a row", id="a-number-in-a-line"),
+        pytest.param(b'[{"problem": "p", "answer": "1"}, 3]', "row 2 .* not a row", id="a-number-in-the-list"),
         pytest.param(b'{"problem": "p"}', "needs 'problem' and 'answer'", id="no-answers"),
     ],
 )

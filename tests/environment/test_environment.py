@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from packaging.specifiers import SpecifierSet
 from ray._private.accelerators import get_accelerator_manager_for_resource
 from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
@@ -27,7 +29,7 @@ from erpo.environment.data import data_findings
 from erpo.environment.examination import examine_run, start_problem
 from erpo.environment.machine import disk_findings, gpus
 from erpo.environment.model import model_finding, tokenizer_finding
-from erpo.environment.packages import TESTED, package_findings
+from erpo.environment.packages import PYTHONS, TESTED, package_findings
 from erpo.environment.resources import CPUS_PER_GPU, cluster_problem, joins, needs, own_resources
 from erpo.tasks.arithmetic.model import build_tokenizer
 from recipe.erpo.doctor import main
@@ -66,8 +68,10 @@ def advised(text):
 # ---- Packages
 
 
-def test_tested_versions_are_those_that_are_installed_by_our_own_commands():
-    locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements" / "cpu.lock").read_text(), re.MULTILINE))
+@pytest.mark.parametrize("python", PYTHONS)
+def test_tested_versions_are_those_that_are_installed_by_our_own_commands(python):
+    lock = (ROOT / "requirements" / f"cpu-py{python}.lock").read_text()
+    locked = dict(re.findall(r"^([\w.-]+)==(\S+)$", lock, re.MULTILINE))
     locked = {name.lower(): version for name, version in locked.items()}
     makefile = (ROOT / "Makefile").read_text()
     for name, version in TESTED["cpu"].items():
@@ -75,6 +79,20 @@ def test_tested_versions_are_those_that_are_installed_by_our_own_commands():
     pinned = [line for line in importlib.metadata.requires("verl") or [] if 'extra == "vllm"' in line]
     for name in ("torch", "vllm", "transformers"):
         assert any(line.startswith(f"{name}=={TESTED['gpu'][name]};") for line in pinned), name
+
+
+def test_every_python_of_the_package_is_examined_locked_and_tested():
+    project = (ROOT / "pyproject.toml").read_text()
+    allowed = SpecifierSet(re.search(r'^requires-python = "(.*)"$', project, re.MULTILINE)[1])
+    assert tuple(python for python in (f"3.{minor}" for minor in range(30)) if python in allowed) == PYTHONS
+    assert re.search(r'^python_version = "(.*)"$', project, re.MULTILINE)[1] == PYTHONS[0]  # of mypy
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^PYTHONS := (.*)$", makefile, re.MULTILINE)[1].split() == list(PYTHONS)
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert tuple(workflow["jobs"]["pythons"]["strategy"]["matrix"]["python"]) == PYTHONS
+    for extra in ("cpu", "gpu"):
+        locks = {path.name for path in (ROOT / "requirements").glob(f"{extra}*.lock")}
+        assert locks == {f"{extra}-py{python}.lock" for python in PYTHONS}
 
 
 def test_packages_of_the_one_kind_are_here_and_one_of_the_other_is_named_as_missing():
@@ -269,7 +287,7 @@ def test_flash_attention_gathers_the_slices(build, flash):
 def test_a_critic_needs_flash_attn(build, flash, experiment, setting):
     critic = [experiment, "critic.enable=true", "algorithm.adv_estimator=gae"]
     problem = start_problem(build(*critic, *setting))
-    assert "verl loads a critic with flash_attention_2 always, but flash-attn is not installed" in problem
+    assert "verl always loads a critic with flash_attention_2, but flash-attn is not installed" in problem
     flash("")
     assert attention_finding(build(*critic)).level is Level.OK
 

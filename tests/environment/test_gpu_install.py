@@ -3,12 +3,15 @@
 """The GPU stack as its lock says, in a clean environment, as far as a machine without GPU goes: 10 GB on disk."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from erpo.environment.packages import PYTHONS
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -20,10 +23,19 @@ pytestmark = [
 ]
 
 
-def test_the_lock_installs_imports_and_passes_the_fast_tests(tmp_path):
+def interpreter(version):
+    """A Python of this version, of the PATH or of pyenv, whose own commands run only where one was chosen."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for python in (shutil.which(f"python{version}"), *pyenv.glob(f"versions/{version}.*/bin/python")):
+        if python and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+            return python
+    pytest.skip(f"this machine has no Python {version}")
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_lock_installs_imports_and_passes_the_fast_tests(version, tmp_path):
     if shutil.disk_usage(tmp_path).free < NEEDED:
         pytest.skip(f"{tmp_path} has less than 20 GB free")
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     python = tmp_path / "venv" / "bin" / "python"
     lock = ROOT / "requirements" / f"gpu-py{version}.lock"
 
@@ -33,7 +45,7 @@ def test_the_lock_installs_imports_and_passes_the_fast_tests(tmp_path):
         return done.stdout
 
     try:
-        run(UV, "venv", "--python", sys.executable, tmp_path / "venv")
+        run(UV, "venv", "--python", interpreter(version), tmp_path / "venv")
         run(UV, "pip", "install", "--python", python, "-r", lock)
         run(UV, "pip", "install", "--python", python, "--no-deps", ROOT)
         run(UV, "pip", "install", "--python", python, "pytest", "hypothesis", "pytest-timeout", "pytest-xdist")

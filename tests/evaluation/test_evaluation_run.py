@@ -15,7 +15,8 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from erpo.evaluation.estimators import pass_at_k
 from erpo.tasks.arithmetic.model import build_model, build_tokenizer
@@ -36,8 +37,12 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
 DRIVER = """
 import json, sys
 from hydra import compose, initialize_config_dir
+from erpo.evaluation import sampler
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 from recipe.erpo import main_eval, residual_share
+
+# The model has 17 tokens.
+sampler.TOP = 5
 
 if __name__ == "__main__":
     for name, overrides in json.loads(sys.argv[1]):
@@ -187,6 +192,24 @@ def test_residual_share_samples_each_visit_by_itself(folder):
         assert row["all_correct"]["value"] + row["mixed"]["value"] + row["all_wrong"]["value"] == pytest.approx(1)
     report = (folder / "share" / "report.md").read_text()
     assert "## Suggestion\n\nNone. At T = 0.5," in report and report.count("**T = 2: ") == 3
+    # Of the first response to each prompt, at its own temperature, as the model itself has it.
+    measured = samples[samples["tail_mass"].notna()]
+    assert measured.groupby("part").size().to_dict() == {"T=0.5": 12, "T=0.5-again": 12, "T=2": 12}
+    assert (measured["sample"] == 0).all()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
+    compared = 0
+    for row in measured.itertuples():
+        ids = tokenizer(row.prompt + row.response)["input_ids"]
+        start = len(ids) - len(tokenizer(row.response)["input_ids"])
+        if len(ids) - start + (not row.truncated) != row.length:
+            continue  # a special token that is not decoded
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, start - 1 : start - 1 + row.length]
+        tail = torch.softmax(logits / row.temperature, -1).sort(-1).values[:, :-5].sum(-1).mean()
+        assert row.tail_mass == pytest.approx(float(tail), abs=1e-5)
+        compared += 1
+    assert compared > 12
     # The temperatures reached vLLM: the untrained model repeats its last token, the hotter the less.
     repeated = samples.groupby("part")["response"].agg(repetition)
     assert repeated["T=0.5"] > 2 * repeated["T=2"]

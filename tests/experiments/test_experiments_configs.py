@@ -176,7 +176,7 @@ def test_a_sweep_of_temperatures_needs_a_method_that_has_them(composed, method):
         check_settings(composed("experiment=qwen2_5_3b", f"method={method}", "+sweep=erpo_sweep"))
 
 
-@pytest.mark.ray  # no Ray, but it takes as long as the import of all of verl in a process of its own
+@pytest.mark.long
 def test_hydra_starts_the_sweeps_jobs(tmp_path):
     # The first job is refused by the start-up checks, so nothing is trained; the sweep itself is Hydra's own.
     command = ["experiment=qwen2_5_7b", "+sweep=erpo_sweep", "trainer.use_v1=false"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from erpo.environment.packages import TESTED
+from erpo.environment.packages import PYTHONS, TESTED
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
@@ -24,7 +24,7 @@ def test_what_the_image_adds_is_what_is_locked():
         assert TESTED["gpu"].get(name, version) == version
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_locks_hold_the_tested_versions(python):
     text = (ROOT / "requirements" / f"gpu-py{python}.lock").read_text()
     for name, version in TESTED["gpu"].items():

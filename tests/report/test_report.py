@@ -18,7 +18,7 @@ from erpo.report import write_report
 from erpo.report.__main__ import main
 from erpo.report.data import Steps, load_runs
 from erpo.report.figures import flow, outcomes, share_axes, temperature_edges, temperatures
-from erpo.report.learning import agreement, raised_and_base
+from erpo.report.learning import agreement, heat, raised_and_base, tolerance
 from erpo.report.prompts import any_with_samples, most_revived, stubborn
 from erpo.runs import GroupLog, MetricsLog
 from erpo.runs.sample_log import SampleLog, read_samples
@@ -199,6 +199,34 @@ def test_agreement_and_entropy_by_temperature_where_the_group_log_has_them(tmp_p
     table = raised_and_base(run, Steps.of([run])).table
     assert table["entropy (nats), base"].tolist()[0] == "1.00"
     assert table["entropy (nats), raised"].tolist()[6] == "1.40"
+
+
+def test_raised_groups_are_beside_the_last_visit_of_their_prompts_at_the_base(tmp_path):
+    (run,) = load_runs([runs.write_run(tmp_path / "run")])
+    table = tolerance(run, temperature_edges([run])).table
+    assert table["T"].tolist() == ["1.20", "1.40", "1.60"]
+    # At 1.2: prompts 0, 1, 1, 2, 2 and 5, all of which were all-correct at the base, prompt 2 after a mixed visit.
+    assert table["groups"].tolist() == ["6", "4", "1"]
+    assert table["accuracy, raised"].tolist() == ["75.0%", "75.0%", "100.0%"]
+    assert table["accuracy, same prompts at the base before"].tolist() == ["100.0%"] * 3
+    assert table["share truncated, raised"].tolist() == ["12.5%", "12.5%", "0.0%"]
+    (plain,) = load_runs([runs.write_run(tmp_path / "plain", "grpo")])
+    assert tolerance(plain, temperature_edges([plain])) is None
+
+
+def test_heat_is_shown_where_it_was_logged(tmp_path):
+    folder = runs.write_run(tmp_path / "run")
+    (run,) = load_runs([folder])
+    assert heat(run, Steps.of([run])) is None
+    assert "No heat was logged" in write_report([folder], tmp_path / "out").read_text()
+    for_mixed = pd.Series([0.25, 0.5], index=[3, 8])
+    run = replace(run, metrics=run.metrics.assign(**{"erpo/heat/broken_wrong": for_mixed}))
+    panel = heat(run, Steps.of([run]))
+    assert panel.table.to_dict("list") == {"steps": ["3", "8"], "broken, wrong responses": ["25.0%", "50.0%"]}
+    assert len(panel.figure.axes) == 1 and panel.text == "At last: wrong responses 50.0%."
+    run = replace(run, metrics=run.metrics.assign(**{"erpo/heat/tail_mass": for_mixed / 10}))
+    panel = heat(run, Steps.of([run]))
+    assert panel.table["tail, at each response's T"].tolist() == ["2.5%", "5.0%"] and len(panel.figure.axes) == 2
 
 
 def test_a_run_without_log_probs_says_how_to_get_them(tmp_path):

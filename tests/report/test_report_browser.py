@@ -147,7 +147,8 @@ def test_prompts_with_responses_to_read(page):
 def test_page_needs_no_network_and_its_pictures_are_there(page, report):
     assert [url for url in page.requested if not url.startswith("data:")] == [report.as_uri()]
     pictures = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.alt.length])")
-    assert len(pictures) == len(list(report.parent.glob("*.png"))) == 7 * 2 + 7
+    # Seven of each run and seven of both; the tolerance by temperature of the one that raised prompts.
+    assert len(pictures) == len(list(report.parent.glob("*.png"))) == 7 * 2 + 7 + 1
     assert all(width > 500 and height > 300 and alt > 20 for width, height, alt in pictures)
 
 

@@ -29,6 +29,7 @@ ALSO_OF_VERL = {
     "erpo.environment.attention": "asks verl whether there is a critic",
     "erpo.environment.model": "loads the tokenizer as the run does",
     "erpo.evaluation.checkpoint": "merges the shards that verl saved",
+    "erpo.evaluation.data": "reads images as training does",
     "erpo.evaluation.sampler": "makes prompts as the rollout does",
     "erpo.evaluation.scorer": "scores as training does",
     "erpo.tasks.word_problems.reward": "is verl's scorer of GSM8K",

@@ -17,7 +17,7 @@ def pack(keys: list[tuple[int, int]]) -> KeyArray:
 
 
 @given(st.lists(st.tuples(st.booleans(), key_lists), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_index_is_a_dict(calls: list[tuple[bool, list[tuple[int, int]]]]) -> None:
     index, model = KeyIndex(), {}
     for is_add, keys in calls:

@@ -54,7 +54,7 @@ batches = st.lists(st.lists(groups, max_size=10), min_size=1, max_size=4)
 
 @pytest.mark.parametrize(("name", "options"), SETTINGS)
 @given(batches, st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_order_inside_a_batch_does_not_matter(
     name: str, options: dict, batches: list[list[Group]], shuffler: random.Random
 ) -> None:
@@ -75,7 +75,7 @@ def test_order_inside_a_batch_does_not_matter(
 
 @pytest.mark.parametrize(("name", "options"), SETTINGS[1:])
 @given(batches)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_temperatures_stay_within_bounds(name: str, options: dict, batches: list[list[Group]]) -> None:
     subject = tracker(name, **options)
     section = getattr(subject.config, name)
@@ -96,7 +96,7 @@ def test_temperatures_stay_within_bounds(name: str, options: dict, batches: list
 
 @pytest.mark.parametrize(("name", "options"), [("linear", {}), ("linear", {"on_mixed": "reset"}), ("band", {})])
 @given(st.lists(st.tuples(st.sampled_from([RIGHT, MIXED, WRONG]), st.sampled_from([0.5, 0.625, 0.875])), max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_mixed_never_raises(name: str, options: dict, visits: list) -> None:
     subject = tracker(name, **options)
     before = 1.0

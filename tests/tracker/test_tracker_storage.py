@@ -23,7 +23,7 @@ groups = st.tuples(
 
 @pytest.mark.parametrize("name", ["none", *SCHEDULES])
 @given(st.lists(st.lists(groups, max_size=8), max_size=3), st.lists(groups, min_size=1, max_size=8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_save_and_load_is_the_identity(name: str, batches: list[list[Group]], more: list[Group]) -> None:
     saved, loaded = tracker(name), tracker(name)
     loaded.observe(batch((77, RIGHT, 1.0, 0)))  # must be gone after the load

@@ -33,7 +33,9 @@ def batch(*groups: Group, size: int = 8) -> GroupOutcomes:
 
 
 def tracker(name: str, **settings: Any) -> PromptTracker:
-    """A tracker whose schedule has these settings."""
+    """A tracker whose schedule has these settings; linear climbs in small steps, whatever the defaults are."""
+    if name == "linear":
+        settings = {"dt": 0.05, "t_max": 1.2} | settings
     sections = {name: settings} if settings else {}
     return PromptTracker(TrackerConfig.from_dict({"name": name, **sections}))
 

@@ -108,7 +108,7 @@ def test_every_engine_is_handed_its_batch_by_the_method_that_we_override():
         assert "prepare_micro_batches(" in method
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_megatrons_log_probs_at_every_responses_temperature(tmp_path):
     """Its layers need a GPU; log-probs of its head and their gradients are computed here, split over two processes."""
     target = tmp_path / "packages"

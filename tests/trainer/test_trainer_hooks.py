@@ -77,6 +77,9 @@ HOOKS = [
     (Worker, "execute_with_func_generator", ["self", "func", "args", "kwargs"]),
     (RayWorkerGroup, "execute_all_sync", ["self", "method_name", "args", "kwargs"]),
     (rollout_utils, "get_vision_placeholder_token_ids", ["processor"]),
+    (rollout_utils, "qwen2_5_vl_dedup_image_tokens", ["prompt_ids", "processor"]),
+    (RLHFDataset, "_build_messages", ["self", "example", "key"]),
+    (RLHFDataset, "process_multi_modal_info", ["messages", "image_patch_size", "config"]),
     (
         agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class,
         "_run_prompt",

@@ -26,14 +26,14 @@ class LinearConfig:
 
     Attributes:
         t_base: Temperature of a prompt without history.
-        dt: Step per level.
-        t_max: Cap.
+        dt: Step per level. One epoch of a large data set is two or three visits: a step must act at the second.
+        t_max: Cap; only a prompt that was all-correct one step below gets there.
         on_mixed: What a mixed visit does to the level: "hold" keeps it, "reset" sets it to 0.
     """
 
     t_base: float = 1.0
-    dt: float = 0.05
-    t_max: float = 1.2
+    dt: float = 0.2
+    t_max: float = 1.5
     on_mixed: str = "hold"
 
     def __post_init__(self) -> None:

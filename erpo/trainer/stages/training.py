@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transfer_queue as tq
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.protocol import DataProto
 from verl.trainer.ppo.core_algos import AdvantageEstimator
@@ -15,10 +17,19 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from verl.trainer.ppo.v1 import trainer_base
 
 from erpo.tracker import Outcome
+from erpo.trainer import ROLLOUT_TEMPERATURE
 from erpo.trainer.advantage import joined_advantages
 from erpo.trainer.after_call import after_call
 from erpo.trainer.groups import Group, uid_of
-from erpo.trainer.metrics import describe_groups, log_prob_metrics, signal_metrics
+from erpo.trainer.heat import HEAT, HEAT_TOKENS
+from erpo.trainer.metrics import (
+    broken_metrics,
+    describe_groups,
+    log_prob_metrics,
+    lowest_log_probs,
+    signal_metrics,
+    tail_metrics,
+)
 from erpo.trainer.stages.base import TrainerStage
 from erpo.trainer.tripwire import Tripwire
 
@@ -36,11 +47,48 @@ class Training(TrainerStage):
                 tokens = tokens if len(rows) == len(tokens) else tokens[rows]
                 metrics.update(log_prob_metrics(tokens, groups, self.base_temperature))
                 describe_groups(tokens, groups)
+                metrics.update(self._heat(batch, rows, groups, tokens))
                 if self.erpo.tripwire.enable and self.erpo.train_temperature == "sampling":
                     metrics.update(self._tripwire.observe(tokens, groups))
 
+        batch.extra_info[HEAT_TOKENS] = self.erpo.heat.tokens if self._engine_measures_heat else 0
         with after_call(trainer_base, "calculate_debug_metrics", compare):
-            return super()._compute_old_log_prob(batch, metrics)
+            computed = super()._compute_old_log_prob(batch, metrics)
+        # No later pass measures.
+        for one in (batch, computed):
+            one.extra_info.pop(HEAT_TOKENS, None)
+        return computed
+
+    @property
+    def _engine_measures_heat(self) -> bool:
+        """Whether the engine is asked: it knows the temperatures, and they are those of sampling."""
+        return self.tracker.attaches_temperatures and self.erpo.train_temperature == "sampling"
+
+    def _heat(self, batch: KVBatchMeta, rows: list[int], groups: list[Group], tokens: TensorDict) -> dict[str, float]:
+        """What the tail of the vocabulary does: from the engine's measurement, and without it where T is 1.
+
+        Args:
+            batch: The batch.
+            rows: Its rows of observed groups.
+            groups: Group of each of these rows.
+            tokens: ``old_log_probs`` and ``response_mask`` of these rows.
+        """
+        if not self.erpo.heat.tokens:
+            return {}
+        metrics: dict[str, float] = {}
+        base = self.base_temperature if self.erpo.train_temperature == "base" else None
+        at_one = [(group.temperature if base is None else base) == 1 for group in groups]
+        lowest = np.where(at_one, lowest_log_probs(tokens), np.nan)
+        if self._engine_measures_heat:
+            # The second one is always there; engines that do not measure bring no column of the first.
+            columns = tq.kv_batch_get(
+                keys=batch.keys, partition_id=batch.partition_id, select_fields=[HEAT, ROLLOUT_TEMPERATURE]
+            )
+            if HEAT in columns:
+                measured = torch.stack(list(columns[HEAT].unbind()))[rows]
+                metrics, lowest = tail_metrics(measured), measured[:, 3].double().numpy()
+        names = [batch.keys[row] for row in rows]
+        return metrics | broken_metrics(names, groups, lowest, self.erpo.accuracy, self.erpo.heat.rare)
 
     @cached_property
     def _tripwire(self) -> Tripwire:
