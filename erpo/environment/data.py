@@ -39,7 +39,7 @@ def image_findings(config: DictConfig) -> Iterator[Finding]:
                     check,
                     Level.ERROR,
                     f"{file} holds images, and actor_rollout_ref.rollout.load_format={load_format} overwrites the "
-                    "numbers by which vLLM 0.28 normalizes them, so that it samples from other images than training sees",
+                    "numbers by which vLLM 0.28 normalizes them, so that it samples by other images than training",
                     "set it to auto",
                 )
             else:

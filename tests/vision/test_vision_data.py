@@ -144,7 +144,7 @@ def test_images_that_cannot_be_used_are_named_at_the_start(tmp_path, change, wor
     ("installed", "load_format", "words"),
     [
         (None, "auto", "holds images, which verl reads by qwen_vl_utils and torchvision, not installed"),
-        ("there", "dummy", "normalizes them, so that it samples from other images than training sees; set it to auto"),
+        ("there", "dummy", "normalizes them, so that it samples by other images than training; set it to auto"),
         ("there", "auto", "what reads them is installed"),
     ],
 )
