@@ -15,10 +15,11 @@ _ROWS = 50
 
 
 def image_findings(config: DictConfig) -> Iterator[Finding]:
-    """A finding for each data file with images, which verl reads by packages that it does not ask for."""
+    """A finding for each data file with images: for what reads them, and for how vLLM starts."""
     if OmegaConf.select(config, "data.custom_cls.path"):
         return  # a data set of the user's own reads images as it likes
     missing = [name for name in ("qwen_vl_utils", "torchvision") if importlib.util.find_spec(name) is None]
+    load_format = str(OmegaConf.select(config, "actor_rollout_ref.rollout.load_format"))
     for setting in ("train_files", "val_files"):
         files = config.data[setting] or []
         for file in [files] if isinstance(files, str) else files:
@@ -32,6 +33,14 @@ def image_findings(config: DictConfig) -> Iterator[Finding]:
                     Level.ERROR,
                     f"{file} holds images, which verl reads by {' and '.join(missing)}, not installed",
                     "pip install qwen-vl-utils, and the torchvision that belongs to this torch",
+                )
+            elif load_format.startswith("dummy"):
+                yield Finding(
+                    check,
+                    Level.ERROR,
+                    f"{file} holds images, and actor_rollout_ref.rollout.load_format={load_format} overwrites the "
+                    "numbers by which vLLM 0.28 normalizes them, so that it samples by other images than training",
+                    "set it to auto",
                 )
             else:
                 yield Finding(check, Level.OK, f"{file} holds images, and what reads them is installed")

@@ -111,9 +111,8 @@ def _checked_row(dataset: Sequence[dict[str, Any]], number: int, setting: str, o
     except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         # verl reads some cells itself, images among them; the raw row tells which.
         raw = getattr(dataset, "dataframe", None)
-        problem = (_broken_cell(raw[number]) if raw is not None and not isinstance(error, OSError) else None) or (
-            f"cannot be read ({error!r}); fix it"
-        )
+        problem = None if raw is None or isinstance(error, OSError) else _broken_cell(raw[number])
+        problem = problem or f"cannot be read ({error!r}); fix it"
     if problem is not None:
         raise ConfigError(f"{setting}, row {number}: {problem}.")
     return row

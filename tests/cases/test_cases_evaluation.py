@@ -305,6 +305,9 @@ class Recorded:
     def encode(self, problems):
         return [[] if problem.extra_info.get("long") else [number] for number, problem in enumerate(problems)]
 
+    def images(self, problem):
+        return []
+
     def decode(self, tokens):
         return str(tokens)
 

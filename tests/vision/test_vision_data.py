@@ -140,14 +140,24 @@ def test_images_that_cannot_be_used_are_named_at_the_start(tmp_path, change, wor
     assert "\n" not in str(caught.value)
 
 
-def test_what_reads_images_is_missed_at_the_start(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("installed", "load_format", "words"),
+    [
+        (None, "auto", "holds images, which verl reads by qwen_vl_utils and torchvision, not installed"),
+        ("there", "dummy", "normalizes them, so that it samples by other images than training; set it to auto"),
+        ("there", "auto", "what reads them is installed"),
+    ],
+)
+def test_what_images_need_is_missed_at_the_start(tmp_path, monkeypatch, installed, load_format, words):
     file = write(tmp_path / "a.parquet", rows())
     text = write(tmp_path / "b.parquet", [row("How many?", kind="right")])
     config = OmegaConf.create({"data": {"train_files": [str(file)], "val_files": str(text), "image_key": "images"}})
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    OmegaConf.update(config, "actor_rollout_ref.rollout.load_format", load_format, force_add=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed)
     [finding] = image_findings(config)
-    assert "holds images, which verl reads by qwen_vl_utils and torchvision, not installed" in finding.sentence()
-    assert not list(image_findings(OmegaConf.create({"data": {"train_files": str(text), "val_files": None}})))
+    assert words in finding.sentence()
+    config.data.train_files = str(text)
+    assert not list(image_findings(config))
 
 
 def test_media_that_the_evaluation_does_not_know_are_refused(tmp_path):

@@ -30,7 +30,6 @@ TINY_RUN = (
     "actor_rollout_ref.rollout.temperature=1.3",
     "actor_rollout_ref.rollout.n=4",
     "actor_rollout_ref.rollout.val_kwargs.n=1",
-    "actor_rollout_ref.rollout.load_format=safetensors",
     "actor_rollout_ref.rollout.max_model_len=96",
     "actor_rollout_ref.rollout.max_num_seqs=64",
     "actor_rollout_ref.rollout.max_num_batched_tokens=1024",
