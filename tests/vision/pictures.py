@@ -34,11 +34,11 @@ def rows() -> list[dict]:
     """Seven prompts in eight rows: pictures under one text, one under several, two in both orders, none, one twice."""
     return [
         row("How many?", 1, kind="right"),
-        row("How many?", 2, kind="mixed"),
+        row("How many?", 2, kind="wrong"),
         row("How many?", 3, kind="mixed"),
         row("What is it?", 1, kind="mixed"),
         row("Which one?", 1, 2, kind="right"),
-        row("Which one?", 2, 1, kind="mixed"),
+        row("Which one?", 2, 1, kind="wrong"),
         row("How many?", kind="mixed"),
         row("How many?", 1, kind="right"),
     ]

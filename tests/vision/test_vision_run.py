@@ -70,8 +70,8 @@ def test_every_prompt_has_the_history_of_its_text_and_images(trained, tiny):
         # The first row is there twice.
         assert Counter(step["key"]) == Counter([*keys, keys[0]])
     second = groups[groups["step"] == 2].drop_duplicates("key").set_index("key")["temperature"]
-    # One text under three pictures: the group of the first was all-correct.
-    assert second[keys[0]] == BASE + 0.5 and second[keys[1]] == second[keys[2]] == BASE
+    # One text under two pictures: the group of the first was all-correct, that of the second all-wrong.
+    assert second[keys[0]] == BASE + 0.5 and second[keys[1]] == BASE
     # Two pictures in another order are another prompt.
     assert second[keys[4]] == BASE + 0.5 and second[keys[5]] == BASE
 
