@@ -65,7 +65,8 @@ class Calculator(BaseTool):
     async def execute(self, instance_id: str, parameters: dict[str, Any], **_: Any) -> tuple[ToolResponse, float, dict]:
         """The tool's text, a reward for this call (none), and metrics (none)."""
         try:
-            text = f"{calculate(str(parameters['expression'])):g}"
+            value = calculate(str(parameters["expression"]))
+            text = str(value) if isinstance(value, int) else f"{value:.12g}"
         except KeyError:
             text = "error: the argument expression is missing"
         except ValueError as error:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One run of reinforcement learning on a toy in plain PyTorch, with the product's tracker, task and RA.
 
-A search tool: a run takes 10 to 15 seconds and needs no start. What it shows is a hint for a run of the real trainer.
+A search tool: a run takes 20 seconds of one core and needs no start. What it shows is a hint for the real trainer.
 """
 
 import random

@@ -48,7 +48,7 @@ class TokenSampling:
 
 
 def fused_log_probs(
-    kernel: _Kernel, hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, temperatures: TokenSampling
+    kernel: _Kernel, hidden: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, sampling: TokenSampling
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs of the labels and entropies, each token at its own temperature.
 
@@ -57,33 +57,31 @@ def fused_log_probs(
         hidden: h, shape (..., width).
         head: W, shape (rows of the head, width).
         labels: Tokens, shape (...).
-        temperatures: T of every token.
+        sampling: How each token was sampled, its temperature T above all.
 
     Returns:
         Log-probs and entropies, shape (...). The log-prob of a label that the rollout never samples is 0 and has no
-        gradient. Where ``temperatures`` asks for the heat, it holds it afterwards.
+        gradient. Where ``sampling`` asks for the heat, it holds it afterwards.
     """
     if isinstance(head, DTensor):
         raise RuntimeError(
             "FSDP2 has split the model's head, which verl's fused kernels need whole; set "
             "actor_rollout_ref.model.use_fused_kernels=false."
         )
-    head = head[: temperatures.vocabulary]
+    head = head[: sampling.vocabulary]
     sampled = labels < len(head)
-    for token in temperatures.banned:
+    for token in sampling.banned:
         sampled = sampled & (labels != token)
     labels = torch.where(sampled, labels, 0)
-    scaled = (hidden.float() / temperatures.values.unsqueeze(-1)).to(hidden.dtype)
+    scaled = (hidden.float() / sampling.values.unsqueeze(-1)).to(hidden.dtype)
     log_probs, entropies = kernel(scaled, head, labels)
     log_probs, entropies = log_probs.view(labels.shape), entropies.view(labels.shape)
-    if temperatures.banned:
-        log_probs, entropies = _without(temperatures.banned, scaled, head, labels, log_probs, entropies)
+    if sampling.banned:
+        log_probs, entropies = _without(sampling.banned, scaled, head, labels, log_probs, entropies)
     log_probs = torch.where(sampled, log_probs, 0.0)
-    if temperatures.heat_tokens:
+    if sampling.heat_tokens:
         with torch.no_grad():
-            temperatures.heat = _heat(
-                kernel, hidden, head, torch.where(sampled, labels, len(head)), temperatures, log_probs
-            )
+            sampling.heat = _heat(kernel, hidden, head, torch.where(sampled, labels, len(head)), sampling, log_probs)
     return log_probs, entropies
 
 
@@ -92,12 +90,12 @@ def _heat(
     hidden: torch.Tensor,
     head: torch.Tensor,
     labels: torch.Tensor,
-    temperatures: TokenSampling,
+    sampling: TokenSampling,
     log_probs: torch.Tensor,
 ) -> torch.Tensor:
     """Tail masses from the logits of a few places, and log-probs at T = 1 by a second pass of the kernel."""
-    values, banned = temperatures.values, temperatures.banned
-    places = spread(values.numel(), temperatures.heat_tokens, values.device)
+    values, banned = sampling.values, sampling.banned
+    places = spread(values.numel(), sampling.heat_tokens, values.device)
     logits = hidden.reshape(-1, hidden.shape[-1])[places] @ head.T
     masses = tail_masses(logits, values.reshape(-1)[places], vocabulary=len(head), banned=banned)
     if bool((values == 1).all()):

@@ -138,6 +138,10 @@ def test_the_files_and_the_classes_that_they_name_count_in_a_runs_identity(
     [
         ({"expression": "(12+7)*-2"}, "-38"),
         ({"expression": "7/2"}, "3.5"),
+        ({"expression": "1234567+1"}, "1234568"),
+        ({"expression": "123456789*987654321"}, "121932631112635269"),
+        ({"expression": "2000001/2"}, "1000000.5"),
+        ({"expression": "0.1+0.2"}, "0.3"),
         ({"expression": "1/0"}, "error: the expression cannot be calculated"),
         ({"expression": "2**99"}, "error: the expression may hold numbers, +"),
         ({"expression": "__import__('os').getcwd()"}, "error: the expression may hold numbers, +"),

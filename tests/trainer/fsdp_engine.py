@@ -19,7 +19,8 @@ TEMPERATURES = (1.0, 1.2, 1.5)
 
 def main(model: str, fused: bool) -> None:
     torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
-    engine, vocabulary = engine_of(model, fused)
+    config = settings_of(model, fused)
+    engine, vocabulary = started(config), len(config.tokenizer)
     torch.manual_seed(0)
     rows = [torch.randint(vocabulary, (n,)) for n in LENGTHS]
     with engine.train_mode():
@@ -36,11 +37,9 @@ def main(model: str, fused: bool) -> None:
     print(json.dumps({"engine": type(engine).__name__} | {name: float(value) for name, value in differences.items()}))
 
 
-def engine_of(model: str, fused: bool) -> tuple[Any, int]:
-    """verl's engine, with ours in it, and the size of the vocabulary."""
-    from verl.trainer.config import CheckpointConfig
-    from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
-    from verl.workers.engine.base import EngineRegistry
+def settings_of(model: str, fused: bool) -> Any:
+    """verl's settings of a model in a folder, with our engine."""
+    from verl.workers.config import HFModelConfig
 
     config = HFModelConfig(
         path=model,
@@ -51,6 +50,15 @@ def engine_of(model: str, fused: bool) -> tuple[Any, int]:
         override_config={"attn_implementation": "eager"},
     )
     config.model_type = "language_model"
+    return config
+
+
+def started(config: Any) -> Any:
+    """verl's FSDP2 engine with this model, in float32."""
+    from verl.trainer.config import CheckpointConfig
+    from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig
+    from verl.workers.engine.base import EngineRegistry
+
     precision = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     engine = EngineRegistry.new(
         model_type="language_model",
@@ -61,13 +69,27 @@ def engine_of(model: str, fused: bool) -> tuple[Any, int]:
         checkpoint_config=CheckpointConfig(),
     )
     engine.initialize()
-    return engine, len(config.tokenizer)
+    return engine
+
+
+def assign_settings(batch: TensorDict, fused: bool, longest: int) -> None:
+    """What verl's trainer tells its engine with a batch; in several micro-batches, so that columns follow rows."""
+    from verl.utils import tensordict_utils as tu
+
+    tu.assign_non_tensor(
+        batch,
+        use_remove_padding=False,
+        use_fused_kernels=fused,
+        calculate_entropy=True,
+        return_model_output=True,
+        temperature=1.0,
+        use_dynamic_bsz=True,
+        max_token_len_per_gpu=longest,
+    )
 
 
 def batch(rows: list[torch.Tensor], fused: bool) -> TensorDict:
     """What verl hands its engine: jagged rows, and our column of temperatures."""
-    from verl.utils import tensordict_utils as tu
-
     positions = [torch.arange(len(row)) for row in rows]
     columns = {
         "input_ids": torch.nested.as_nested_tensor(rows, layout=torch.jagged),
@@ -76,17 +98,7 @@ def batch(rows: list[torch.Tensor], fused: bool) -> TensorDict:
         "loss_mask": torch.ones(len(rows), 1),
     }
     made = TensorDict(columns, batch_size=len(rows))
-    tu.assign_non_tensor(
-        made,
-        use_remove_padding=False,
-        use_fused_kernels=fused,
-        calculate_entropy=True,
-        return_model_output=True,
-        temperature=1.0,
-        # Two micro-batches: the column follows its rows.
-        use_dynamic_bsz=True,
-        max_token_len_per_gpu=max(LENGTHS) + 1,
-    )
+    assign_settings(made, fused, max(LENGTHS) + 1)
     return made
 
 

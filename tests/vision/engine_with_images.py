@@ -12,6 +12,7 @@ import sys
 from types import SimpleNamespace
 
 import torch
+from fsdp_engine import assign_settings, settings_of, started
 from omegaconf import OmegaConf
 from tensordict import NonTensorStack, TensorDict
 from transformers import Qwen2VLForConditionalGeneration
@@ -47,7 +48,7 @@ def rollouts(folder: str, config) -> list[dict]:
     return made
 
 
-def exact(model: str, rows: list[dict], tokenizer, processor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def exact(model: str, rows: list[dict], tokenizer, processor) -> tuple[torch.Tensor, torch.Tensor, dict]:
     """Log-probs and entropies of the responses, and the gradient of their sum, one row at a time."""
     plain = Qwen2VLForConditionalGeneration.from_pretrained(model, attn_implementation="eager")
     never = torch.tensor([processor.image_token_id, processor.video_token_id])
@@ -64,39 +65,9 @@ def exact(model: str, rows: list[dict], tokenizer, processor) -> tuple[torch.Ten
     return torch.cat(log_probs), torch.cat(entropy), {name: weight.grad for name, weight in plain.named_parameters()}
 
 
-def main(folder: str, fused: bool) -> None:
-    from verl.trainer.config import CheckpointConfig
-    from verl.utils import tensordict_utils as tu
-    from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
-    from verl.workers.engine.base import EngineRegistry
-
-    torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
-    # FSDP2 splits a head that is not the embedding, and verl's fused kernels need it whole.
-    model = f"{folder}/tied" if fused else f"{folder}/model"
-    config = HFModelConfig(
-        path=model,
-        external_lib="erpo.trainer.engine",
-        use_remove_padding=False,
-        use_fused_kernels=fused,
-        fused_kernel_options={"impl_backend": "torch"},
-        override_config={"attn_implementation": "eager"},
-    )
-    config.model_type = "language_model"
-    torch.manual_seed(0)
-    rows = rollouts(folder, config)
-    # verl's engine replaces the forward functions of the model's classes.
-    log_probs, entropy, gradients = exact(model, rows, config.tokenizer, config.processor)
-    precision = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-    engine = EngineRegistry.new(
-        model_type="language_model",
-        backend="fsdp2",
-        model_config=config,
-        engine_config=FSDPEngineConfig(strategy="fsdp2", use_torch_compile=False, mixed_precision=precision),
-        optimizer_config=FSDPOptimizerConfig(lr=1e-3, total_training_steps=1),
-        checkpoint_config=CheckpointConfig(),
-    )
-    engine.initialize()
-    batch = TensorDict(
+def batch_of(rows: list[dict], fused: bool) -> TensorDict:
+    """What verl hands its engine: jagged rows, inputs of their images, and our column of temperatures."""
+    made = TensorDict(
         {
             "input_ids": torch.nested.as_nested_tensor([row["ids"] for row in rows], layout=torch.jagged),
             "position_ids": torch.nested.as_nested_tensor([row["positions"] for row in rows], layout=torch.jagged),
@@ -106,42 +77,42 @@ def main(folder: str, fused: bool) -> None:
         },
         batch_size=len(rows),
     )
-    tu.assign_non_tensor(
-        batch,
-        use_remove_padding=False,
-        use_fused_kernels=fused,
-        calculate_entropy=True,
-        return_model_output=True,
-        temperature=1.0,
-        # Two micro-batches or more: temperatures and images follow their rows.
-        use_dynamic_bsz=True,
-        max_token_len_per_gpu=2 * max(len(row["ids"]) for row in rows),
-    )
+    assign_settings(made, fused, 2 * max(len(row["ids"]) for row in rows))
+    return made
 
-    def of_responses(values: torch.Tensor) -> torch.Tensor:
-        return torch.cat([row[-RESPONSE - 1 : -1] for row in values.unbind()])
 
-    def loss(model_output: dict, data: TensorDict, dp_group: object) -> tuple[torch.Tensor, dict]:
-        return of_responses(model_output["log_probs"]).sum() + of_responses(model_output["entropy"]).sum(), {}
+def of_responses(values: torch.Tensor) -> torch.Tensor:
+    return torch.cat([row[-RESPONSE - 1 : -1] for row in values.unbind()])
 
+
+def loss(model_output: dict, data: TensorDict, dp_group: object) -> tuple[torch.Tensor, dict]:
+    return of_responses(model_output["log_probs"]).sum() + of_responses(model_output["entropy"]).sum(), {}
+
+
+def main(folder: str, fused: bool) -> None:
+    torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    # FSDP2 splits a head that is not the embedding, and verl's fused kernels need it whole.
+    model = f"{folder}/tied" if fused else f"{folder}/model"
+    config = settings_of(model, fused)
+    torch.manual_seed(0)
+    rows = rollouts(folder, config)
+    # verl's engine replaces the forward functions of the model's classes.
+    log_probs, entropy, gradients = exact(model, rows, config.tokenizer, config.processor)
+    engine = started(config)
     with engine.train_mode():
         engine.optimizer_zero_grad()
-        found = engine.forward_backward_batch(batch, loss)["model_output"]
+        found = engine.forward_backward_batch(batch_of(rows, fused), loss)["model_output"]
         ours = {name: weight.grad.full_tensor() for name, weight in engine.module.named_parameters()}
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     assert ours.keys() == gradients.keys()
-    print(
-        json.dumps(
-            {
-                "engine": type(engine).__name__,
-                "log_probs": float((of_responses(found["log_probs"]) - log_probs).abs().max()),
-                "entropy": float((of_responses(found["entropy"]) - entropy).abs().max()),
-                "gradient": max(float((ours[name] - gradients[name]).abs().max()) for name in ours) / largest,
-                # Of the part that sees: it learns from what is said about its pictures.
-                "vision": max(float(ours[name].abs().max()) for name in ours if "visual" in name) / largest,
-            }
-        )
-    )
+    differences = {
+        "log_probs": float((of_responses(found["log_probs"]) - log_probs).abs().max()),
+        "entropy": float((of_responses(found["entropy"]) - entropy).abs().max()),
+        "gradient": max(float((ours[name] - gradients[name]).abs().max()) for name in ours) / largest,
+        # Of the part that sees: it learns from what is said about its pictures.
+        "vision": max(float(ours[name].abs().max()) for name in ours if "visual" in name) / largest,
+    }
+    print(json.dumps({"engine": type(engine).__name__} | differences))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,12 @@ from pathlib import Path
 
 def run_script(name: str, environment: dict[str, str], *arguments: str) -> str:
     """Run a file of this folder in a process of its own; its output."""
-    command = [sys.executable, str(Path(__file__).with_name(name)), *arguments]
-    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=1200)
+    here = Path(__file__)
+    command = [sys.executable, str(here.with_name(name)), *arguments]
+    # What is common to scripts of verl's engine lies there.
+    path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), str(here.parents[1] / "trainer")]))
+    whole = {**os.environ, **environment, "PYTHONPATH": path}
+    done = subprocess.run(command, env=whole, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 

@@ -14,6 +14,7 @@ EOS_TOKEN = "<|im_end|>"
 # otherwise unused.
 TOKENS = (PAD_TOKEN, EOS_TOKEN, "\n", *ALPHABET)
 MAX_POSITIONS = 128
+WIDTH = 128
 # The content of the user message is the prompt, without markup; an assistant message ends with the end-of-sequence
 # token, as a response does.
 CHAT_TEMPLATE = (
@@ -46,8 +47,8 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
-    """Builds the untrained model in float32, about 0.4 million parameters.
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, width: int = WIDTH) -> Qwen2ForCausalLM:
+    """Builds the untrained model in float32, about 0.4 million parameters at its default width.
 
     The vocabulary is exactly the tokenizer's: an inference engine masks surplus tokens, a trainer does not, and their
     probabilities would differ.
@@ -55,14 +56,16 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausal
     Args:
         tokenizer: Tokenizer of `build_tokenizer`.
         seed: Seed of the initial weights. The global random state is left as it was.
+        width: Hidden size, a multiple of 64.
     """
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
+        hidden_size=width,
+        intermediate_size=3 * width,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        # vLLM's attention on a CPU knows no heads below 32.
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 64,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=None,

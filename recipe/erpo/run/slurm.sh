@@ -39,8 +39,9 @@ Train under Slurm, on one node or several.
   SETTING        any setting of verl or ERPO, as for python -m recipe.erpo.main_erpo
 
 PYTHON names the interpreter (default: python), PORT the port of Ray's head (default: 6379). Data, model, run folder
-and this script's folder must be on storage that all nodes see. Ray's nodes need the same token in ~/.ray/auth_token, so they must share the home
-folder; "ray get-auth-token --generate" makes the token, and RAY_AUTH_MODE=disabled switches the check off.
+and this script's folder must be on storage that all nodes see. Ray's nodes need the same token in ~/.ray/auth_token,
+so they must share the home folder; "ray get-auth-token --generate" makes the token, and RAY_AUTH_MODE=disabled
+switches the check off.
 CONTAINER names an image in which everything runs (pyxis); the current folder and CONTAINER_MOUNTS are mounted.
 Five minutes before its end, or when it is preempted with a grace time, the job saves at the end of its step and queues
 itself again. A job that Slurm starts again continues its run.
