@@ -127,9 +127,11 @@ def test_metrics_are_verls_for_the_same_rollouts(both):
         got = {name: value for name, value in ours[step].items() if not name.startswith((*VOLATILE, "erpo/"))}
         assert got.keys() == expected.keys()
         assert expected["actor/grad_norm"] > 0
-        # The first step starts from the same weights; afterwards gradient sums may round differently.
+        # The first step starts from the same weights; afterwards gradient sums may round differently. rollout_corr/*
+        # compares log-probs that agree up to rounding: what is left of a product over a response's 16 tokens, less 1.
         for name, value in expected.items():
-            assert got[name] == pytest.approx(value, rel=1e-4, abs=1e-6), (step, name)
+            noise = 1e-5 if name.startswith("rollout_corr/") else 1e-6
+            assert got[name] == pytest.approx(value, rel=1e-4, abs=noise), (step, name)
 
 
 def test_trajectories_have_no_extra_column(chain):
