@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tqdm import tqdm
@@ -93,7 +94,6 @@ class Sampler:
         from transformers import AutoConfig
         from verl.utils import hf_processor, hf_tokenizer
         from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
-        from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
         try:
             self._model_config = AutoConfig.from_pretrained(path)
@@ -114,8 +114,6 @@ class Sampler:
             mm_processor_kwargs=settings.mm_processor_kwargs,
             processor=self._processor,
         )
-        # What verl's rollout never samples: a placeholder without an image behind it breaks the next reader.
-        self._banned = get_vision_placeholder_token_ids(self._processor)
         self._window = self._most_images = 0
 
     def encode(self, problems: Sequence[Problem]) -> list[list[int]]:
@@ -234,7 +232,6 @@ class Sampler:
                 detokenize=False,
                 logprobs=TOP if request.tail and has_tail else None,
                 flat_logprobs=True,
-                logit_bias=dict.fromkeys(self._banned, -100.0) or None,
             )
             for request in requests
         ]
@@ -266,6 +263,7 @@ class Sampler:
 
     def _started(self) -> Any:
         if self._engine is None:
+            from verl.workers.rollout.utils import get_vision_placeholder_token_ids
             from vllm import LLM
 
             settings, on_cpu = self._settings, _on_cpu()
@@ -295,7 +293,26 @@ class Sampler:
                 # pydantic's first line is only a count.
                 reason = lines[min(1, len(lines) - 1)] if lines else type(error).__name__
                 raise EvaluationError(f"vLLM does not start with {self._path}: {reason}") from error
+            banned = get_vision_placeholder_token_ids(self._processor)
+            self._engine.apply_model(partial(_mask, len(self._tokenizer), banned))
         return self._engine
+
+
+def _mask(vocabulary: int, banned: list[int], model: Any) -> None:
+    """Give no probability to what verl's rollout never samples (its ``monkey_patch_compute_logits``).
+
+    These are rows of the head that are no token, whose share grows with T, and placeholders without an image behind
+    them, which break the next reader.
+    """
+    compute_logits = model.compute_logits
+
+    def masked(*args: Any, **kwargs: Any) -> Any:
+        logits = compute_logits(*args, **kwargs)
+        logits[..., vocabulary:] = -math.inf
+        logits[..., banned] = -math.inf
+        return logits
+
+    model.compute_logits = masked
 
 
 def _tail_mass(logprobs: Any) -> float | None:

@@ -47,6 +47,16 @@ def test_files_that_a_page_names_exist(page):
             assert (ROOT / path).exists(), f"{page} names {path}"
 
 
+@pytest.mark.parametrize("path", [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md"))], ids=lambda path: path.name)
+def test_lines_and_paragraphs_are_short(path):
+    """120 characters, where no table or block needs more, and five lines: a wall of text is not read."""
+    text = re.sub(r"^ *(```+|~~~+).*?^ *\1$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "#"))]
+    assert [line for line in lines if len(line) > 120 and " " in line] == []
+    paragraphs = re.split(r"\n\n|^ *(?:[-*:]|\d+\.) ", "\n".join(lines), flags=re.MULTILINE)
+    assert [text for text in paragraphs if text.strip().count("\n") >= 5] == []
+
+
 @pytest.fixture(scope="module")
 def settings():
     with initialize_config_dir(str(CONFIG_FOLDER), version_base=None):

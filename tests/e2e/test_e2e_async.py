@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The ERPO authors
 # SPDX-License-Identifier: Apache-2.0
-"""The asynchronous trainer on two data-parallel workers with two vLLM replicas and fused kernels, killed and resumed.
+"""The asynchronous trainer on two data-parallel workers with two vLLM replicas and fused kernels.
 
-The killed part trains at the base temperature, whatever it samples at: the control. The resumed part trains as it
-samples. Its first step, the fourth, belongs to neither: some of its groups were in flight and still have the training
-temperature that they were given, others are new, and which depends on the machine.
+Undisturbed, and, with the long tests, killed and resumed. Then the killed part trains at the base temperature, whatever
+it samples at: the control. The resumed part trains as it samples. Its first step, the fourth, belongs to neither: some
+of its groups were in flight and still have the training temperature that they were given, others are new, and which
+depends on the machine.
 """
 
 import pytest
@@ -22,8 +23,9 @@ HAND_OVER_OFF = ["erpo.train_temperature=base", "algorithm.rollout_correction.ro
 SCHEDULE = TrackerConfig(name="linear", linear=LinearConfig(dt=0.5, t_max=2.0))
 
 
-@pytest.fixture(scope="module")
-def resumed(untrained, tmp_path_factory):
+@pytest.fixture(scope="module", params=["undisturbed", pytest.param("resumed", marks=pytest.mark.long)])
+def trained(request, untrained, tmp_path_factory):
+    """Folder of the run."""
     folder = tmp_path_factory.mktemp("async")
     arguments = small_run(
         untrained,
@@ -44,20 +46,20 @@ def resumed(untrained, tmp_path_factory):
         # Actor and reference by verl's fused kernels; every other run has the logits.
         "actor_rollout_ref.model.use_fused_kernels=true",
     )
-    first = start(folder / "first.log", "recipe.erpo.main_erpo", [*arguments, *HAND_OVER_OFF])
-    wait_for(first, folder / "run" / "groups" / "step_000004.parquet")
-    first.kill()
-    assert (folder / "run" / "latest_checkpointed_iteration.txt").read_text() == "3"
-    # The killed part was another experiment: its differences are accepted by name.
-    accepted = "erpo.state.accept_changed=[erpo.train_temperature,algorithm.rollout_correction]"
-    second = start(folder / "second.log", "recipe.erpo.main_erpo", [*arguments, accepted])
-    second.wait()
+    if request.param == "resumed":
+        first = start(folder / "first.log", "recipe.erpo.main_erpo", [*arguments, *HAND_OVER_OFF])
+        wait_for(first, folder / "run" / "groups" / "step_000004.parquet")
+        first.kill()
+        assert (folder / "run" / "latest_checkpointed_iteration.txt").read_text() == "3"
+        # The killed part was another experiment: its differences are accepted by name.
+        arguments.append("erpo.state.accept_changed=[erpo.train_temperature,algorithm.rollout_correction]")
+    start(folder / "last.log", "recipe.erpo.main_erpo", arguments).wait()
     return folder / "run"
 
 
-def test_two_workers_train_at_the_temperature_of_each_response(resumed):
-    assert read_metrics(resumed).index.tolist() == STEPS
-    metrics, groups = read_metrics(resumed).loc[5:], read_groups(resumed)
+def test_two_workers_train_at_the_temperature_of_each_response(trained):
+    assert read_metrics(trained).index.tolist() == STEPS
+    metrics, groups = read_metrics(trained).loc[5:], read_groups(trained)
     assert groups[groups["step"] >= 5]["temperature"].max() == 2.0
     assert groups[groups["step"] >= 5]["temperature"].min() == 1.0
     for kind in ("raised", "base"):
@@ -65,29 +67,31 @@ def test_two_workers_train_at_the_temperature_of_each_response(resumed):
     assert metrics["training/rollout_probs_diff_max"].max() < 1e-6
 
 
-def test_wrong_temperature_in_training_is_seen(resumed):
-    metrics = read_metrics(resumed).loc[:3]
+@pytest.mark.long
+@pytest.mark.parametrize("trained", ["resumed"], indirect=True)
+def test_wrong_temperature_in_training_is_seen(trained):
+    metrics = read_metrics(trained).loc[:3]
     assert metrics["erpo/raised/probs_diff_max"].max() > 1e-3
     # At the base temperature there is nothing to get wrong.
     assert metrics["erpo/base/probs_diff_max"].max() < 1e-6
 
 
-def test_reference_log_probs_are_taken_at_the_temperature_of_each_response(resumed):
+def test_reference_log_probs_are_taken_at_the_temperature_of_each_response(trained):
     # The reference is the model itself, for its weights stand still: any divergence would be one of temperature.
-    divergence = read_metrics(resumed)["actor/kl_loss"]
+    divergence = read_metrics(trained)["actor/kl_loss"]
     assert len(divergence) == len(STEPS) and divergence.abs().max() < 1e-9
 
 
-def test_in_flight_groups_are_counted_once_over_the_resume(resumed):
+def test_groups_in_flight_are_counted_once(trained):
     saved = PromptTracker(SCHEDULE)
-    extra = load_state(saved, resumed / "global_step_7" / "erpo", accept_changed_data=True)
-    groups = read_groups(resumed)
+    extra = load_state(saved, trained / "global_step_7" / "erpo", accept_changed_data=True)
+    groups = read_groups(trained)
     # Every observed group was trained on, or waits for the next step.
     assert saved.frame()["visits"].sum() == len(groups) + len(extra["waiting_groups"])
     assert extra["totals"]["groups"] == len(groups)
 
 
-def test_the_run_ends_and_is_saved_at_the_step_nearest_to_its_token_budget(resumed):
+def test_the_run_ends_and_is_saved_at_the_step_nearest_to_its_token_budget(trained):
     # Checkpoints are due every third step; the seventh has one because it was known to be the last.
-    assert read_metrics(resumed)["erpo/generated/tokens"].tolist() == [step * 8 * 4 * 16 for step in STEPS]
-    assert (resumed / "latest_checkpointed_iteration.txt").read_text() == "7"
+    assert read_metrics(trained)["erpo/generated/tokens"].tolist() == [step * 8 * 4 * 16 for step in STEPS]
+    assert (trained / "latest_checkpointed_iteration.txt").read_text() == "7"
