@@ -318,4 +318,6 @@ def size_of(data: Any) -> int:
         return sum(size_of(value) for value in data.values())
     if isinstance(data, torch.Tensor):
         return data.values().nbytes if data.is_nested else data.nbytes
-    return len(pickle.dumps(list(data.tolist()) if hasattr(data, "tolist") else data))
+    data = data.tolist() if hasattr(data, "tolist") else data
+    # tensordict's own kind of list cannot be pickled on Python 3.10.
+    return len(pickle.dumps(list(data) if isinstance(data, list) else data))

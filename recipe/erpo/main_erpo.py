@@ -176,10 +176,11 @@ class _StopsOnSigterm:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        stop.request(self._folder)
+        # Said before it is asked for: a second signal may follow at once.
         print(
             "SIGTERM: the run saves and ends after the current step; a second SIGTERM ends it at once.", file=sys.stderr
         )
+        stop.request(self._folder)
 
 
 def _write_report(run_folder: Path) -> None:

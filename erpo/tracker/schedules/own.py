@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard, get_origin
 
 import numpy as np
 
@@ -37,8 +37,9 @@ def load_own(path: str, name: str, settings: Mapping[str, Any]) -> Schedule:
     """
     module = _load(path)
     found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, Schedule)):
-        here = [key for key, value in vars(module).items() if _is_schedule_of(value, module)]
+    if not _is_schedule(found):
+        own = {key: value for key, value in vars(module).items() if _is_schedule(value)}
+        here = [key for key, value in own.items() if value.__module__ == module.__name__]
         hint = did_you_mean(name, here, f"it has {', '.join(here) or 'none'}")
         raise TrackerError(f"{path} has no subclass of erpo.tracker.Schedule with the name {name!r}; {hint}")
     try:
@@ -77,8 +78,9 @@ def _load(path: str) -> ModuleType:
         raise TrackerError(f"{path} cannot be loaded ({_one_line(error)}); fix it") from error
 
 
-def _is_schedule_of(value: object, module: ModuleType) -> bool:
-    return isinstance(value, type) and issubclass(value, Schedule) and value.__module__ == module.__name__
+def _is_schedule(value: Any) -> TypeGuard[type[Schedule]]:
+    # To Python 3.10 list[int] is a type too, of which issubclass cannot be asked.
+    return isinstance(value, type) and get_origin(value) is None and issubclass(value, Schedule)
 
 
 def _check(schedule: Schedule) -> None:
