@@ -123,8 +123,8 @@ def _evaluate(run_folder: Path) -> pd.DataFrame:
     groups = read_groups(run_folder)
     tokens = groups["lengths"].map(sum).groupby(groups["step"]).sum().cumsum()
     rows = []
-    for checkpoint in sorted(run_folder.glob("global_step_*"), key=lambda path: int(path.name.split("_")[-1])):
-        step = int(checkpoint.name.split("_")[-1])
+    checkpoints = {path.name.removeprefix("global_step_"): path for path in run_folder.glob("global_step_*")}
+    for step, checkpoint in sorted((int(step), path) for step, path in checkpoints.items() if step.isdecimal()):
         model = Qwen2ForCausalLM.from_pretrained(checkpoint / MODEL, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(checkpoint / MODEL)
         scores = pd.Series(group_accuracies(model, tokenizer, test, SAMPLES, temperature=1.0, seed=0))

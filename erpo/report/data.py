@@ -16,12 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from erpo.runs.group_log import read_groups
 from erpo.runs.metrics_log import read_metrics
 from erpo.runs.sample_log import read_samples
-from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, key_hex, on_grid, prompt_key
+from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, is_raised, key_hex, prompt_key
 from erpo.tracker.storage import STATE_FILE, load_state
 
 KINDS = ("all_correct", "mixed", "all_wrong")
-# Temperatures travel as float32; anything closer to the base than this is the base (as the trainer's metrics have it).
-RAISED_MARGIN = 1e-4
 # Points of a curve: one step of a small run has too few groups for a share.
 _POINTS = 20
 
@@ -123,7 +121,7 @@ def _load(name: str, folder: Path, config: DictConfig) -> Run:
         base = groups["temperature"].min() if len(groups) else np.nan
     if len(groups):
         groups["temperature"] = groups["temperature"].astype(float).round(4)
-        groups["raised"] = groups["temperature"] > max(float(base), float(on_grid(base))) + RAISED_MARGIN
+        groups["raised"] = is_raised(groups["temperature"], float(base))
         groups["previous"] = groups.groupby("key")["outcome"].shift()
         groups["epoch"] = _epochs(groups["step"], metrics)
     tracker, tracker_step = _newest_tracker(folder)
@@ -191,8 +189,10 @@ def _epochs(steps: pd.Series, metrics: pd.DataFrame) -> pd.Series:
 
 def _newest_tracker(folder: Path) -> tuple[pd.DataFrame | None, int]:
     """The newest tracker state that is whole: a run that is going may be writing one, or removing an old one."""
-    states = sorted(folder.glob(f"global_step_*/erpo/{STATE_FILE}"), key=_step_of_state, reverse=True)
-    for path in states:
+    states = {_step_of_state(path): path for path in folder.glob(f"global_step_*/erpo/{STATE_FILE}")}
+    # A copy of a checkpoint, global_step_5.bak, is none.
+    states.pop(None, None)
+    for step, path in sorted(states.items(), reverse=True):
         try:
             content = json.loads(path.read_bytes())
             # A report runs no code that a run's folder names: of a schedule of the user's own it reads the outcomes.
@@ -200,14 +200,15 @@ def _newest_tracker(folder: Path) -> tuple[pd.DataFrame | None, int]:
             config = TrackerConfig("none") if own else TrackerConfig.from_dict(content["settings"])
             tracker = PromptTracker(config, data_fingerprint=content["data_fingerprint"])
             load_state(tracker, path.parent, accept_changed_schedule=own)
-            return tracker.frame(), _step_of_state(path)
-        except (OSError, KeyError, ValueError, TrackerError):
+            return tracker.frame(), step
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, TrackerError):
             continue
     return None, 0
 
 
-def _step_of_state(path: Path) -> int:
-    return int(path.parent.parent.name.removeprefix("global_step_"))
+def _step_of_state(path: Path) -> int | None:
+    step = path.parent.parent.name.removeprefix("global_step_")
+    return int(step) if step.isdecimal() else None
 
 
 @dataclass(frozen=True)

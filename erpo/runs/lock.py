@@ -30,11 +30,16 @@ def locked(folder: str | Path, name: str = "lock", patience: float = 0.0) -> Ite
         patience: Seconds to wait for another process that is about to end.
 
     Raises:
-        RunFolderError: Another process holds it.
+        RunFolderError: Another process holds it, or it cannot be written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder} cannot be written ({error.strerror}); set another trainer.default_local_dir."
+        ) from error
     try:
         _acquire(descriptor, folder, patience)
         os.ftruncate(descriptor, 0)

@@ -15,6 +15,7 @@ from rich.table import Table
 from erpo.runs.group_log import read_groups
 from erpo.runs.metrics_log import read_metrics
 from erpo.runs.settings import CONFIG_FILE
+from erpo.tracker import is_raised
 
 # Steps at both ends that a share is averaged over: one step alone holds too few groups.
 _LONGEST_WINDOW = 10
@@ -66,16 +67,17 @@ def summarize(run_folder: str | Path) -> RunSummary:
     groups, metrics = read_groups(run_folder), read_metrics(run_folder)
     if groups.empty:
         raise FileNotFoundError(f"{run_folder} holds no group; name the folder of a run that trained.")
-    last = int(groups["step"].max())
-    window = max(1, min(_LONGEST_WINDOW, last // 2))
+    # The first step of a run that goes on from another one's checkpoint is not 1.
+    first, last = int(groups["step"].min()), int(groups["step"].max())
+    window = max(1, min(_LONGEST_WINDOW, (last - first + 1) // 2))
     all_correct = groups["outcome"] == "all_correct"
     base = base_temperature(run_folder)
-    raised = groups["temperature"] > (groups["temperature"].min() if base is None else base) + 1e-4
+    raised = is_raised(groups["temperature"], groups["temperature"].min() if base is None else base)
     return RunSummary(
         steps=max(last, int(metrics.index.max())),
         held_out=_held_out_rows(metrics),
         window=window,
-        all_correct_start=float(all_correct[groups["step"] <= window].mean()),
+        all_correct_start=float(all_correct[groups["step"] < first + window].mean()),
         all_correct_end=float(all_correct[groups["step"] > last - window].mean()),
         prompts_seen=groups["key"].nunique(),
         prompts_raised=groups.loc[raised, "key"].nunique(),

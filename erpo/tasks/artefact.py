@@ -47,10 +47,15 @@ def build_once(
         FileExistsError: If `folder` holds files that are not part of an artefact.
         OSError: If `folder` cannot be written.
     """
+    # Before the lock too, which cannot be had where a finished artefact can only be read.
+    manifest = _finished(folder, version, settings)
+    if manifest is not None:
+        logger.info("reusing model and data in %s", folder)
+        return manifest
     with _locked(folder):
+        # Another process may have built it meanwhile.
         manifest = _finished(folder, version, settings)
         if manifest is not None:
-            logger.info("reusing model and data in %s", folder)
             return manifest
         _refuse_foreign_files(folder)
         logger.info("building model and data in %s", folder)

@@ -7,7 +7,7 @@ from erpo.tracker.errors import TrackerError
 from erpo.tracker.history import Column, PromptHistory
 from erpo.tracker.keys import DataSummary, check_prompts, key_hex, keys_array, prompt_key
 from erpo.tracker.outcome import GroupOutcomes, Outcome, classify, is_correct
-from erpo.tracker.schedules.base import Schedule, on_grid
+from erpo.tracker.schedules.base import Schedule, is_raised, on_grid
 from erpo.tracker.tracker import Observation, PromptTracker
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_prompts",
     "classify",
     "is_correct",
+    "is_raised",
     "key_hex",
     "keys_array",
     "on_grid",

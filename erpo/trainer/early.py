@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from erpo.tracker.storage import STATE_FILE
 from erpo.trainer.config import ErpoConfig
+from erpo.trainer.folders import checkpoint_to_resume, validates_only
 from erpo.trainer.identity import accepts
 
 # vLLM refuses higher ones, at the first request.
@@ -110,6 +111,7 @@ def _resume(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     trainer = config.trainer
     if trainer.resume_mode not in RESUME_MODES:
         yield f"trainer.resume_mode is {trainer.resume_mode}; set one of {', '.join(RESUME_MODES)}."
+        return
     folder: Path | None = None
     if trainer.resume_mode == "resume_path":
         path = trainer.resume_from_path
@@ -119,12 +121,11 @@ def _resume(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         folder = Path(path)
         if "://" not in path and not folder.is_dir():
             yield f"trainer.resume_from_path is {path}, which does not exist; name a checkpoint's folder."
-    elif trainer.resume_mode == "auto":
-        latest = Path(trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
-        if latest.is_file():
-            folder = latest.parent / f"global_step_{latest.read_text().strip()}"
+    else:
+        folder = checkpoint_to_resume(config)
     state = folder / "erpo" / STATE_FILE if folder is not None else None
-    if state is None or not state.is_file():
+    # A validation needs the weights only, whatever the history.
+    if state is None or not state.is_file() or validates_only(config):
         return
     try:
         saved = json.loads(state.read_text())["settings"]["name"]
@@ -134,7 +135,7 @@ def _resume(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     if saved != erpo.schedule.name and not accepts(erpo.state.accept_changed, "erpo.schedule.name"):
         yield (
             f"{folder} was saved with erpo.schedule.name={saved}, this run has {erpo.schedule.name}; set the same "
-            "schedule, or another trainer.default_local_dir."
+            "schedule, erpo.state.accept_changed=[erpo.schedule.name], or another trainer.default_local_dir."
         )
 
 

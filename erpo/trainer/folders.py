@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from erpo.runs.settings import CONFIG_FILE
 from erpo.trainer.config import ConfigError
 
 _FOLDERS = ("default_local_dir", "resume_from_path", "rollout_data_dir", "validation_data_dir")
@@ -38,11 +39,37 @@ def prepare_folders(config: DictConfig) -> Path:
             )
         # Ray's workers on other nodes have another working folder than this process.
         config.trainer[name] = str(Path(value).expanduser().absolute())
+    _go_on_with_its_own(config)
     if validates_only(config):
         # Its records are no part of the training's.
         logs = Path(config.trainer.default_local_dir) / "val_only" / time.strftime("%Y%m%d-%H%M%S")
         OmegaConf.update(config, _LOG_FOLDER, str(logs), force_add=True)
     return Path(config.trainer.default_local_dir)
+
+
+def same_command_continues(config: DictConfig) -> bool:
+    """Whether the run goes on where it stopped if its command is given again."""
+    trainer = config.trainer
+    if trainer.resume_mode == "resume_path":
+        # Otherwise it would go back to one of its own checkpoints once more.
+        return Path(trainer.default_local_dir) not in Path(trainer.resume_from_path).parents
+    return bool(trainer.resume_mode == "auto")
+
+
+def _go_on_with_its_own(config: DictConfig) -> None:
+    """Let a command that continued another run's checkpoint continue its own when it is given again.
+
+    A job that was preempted is started by the same command, and must not go back to where it began.
+    """
+    trainer = config.trainer
+    settings = Path(trainer.default_local_dir) / CONFIG_FILE
+    if trainer.resume_mode != "resume_path" or not trainer.resume_from_path or not same_command_continues(config):
+        return
+    if not settings.is_file() or not (settings.parent / _MARKER).is_file():
+        return
+    if OmegaConf.select(OmegaConf.load(settings), "trainer.resume_from_path") == trainer.resume_from_path:
+        trainer.resume_mode = "auto"
+        print(f"the run went on from {trainer.resume_from_path}; it continues from its own newest checkpoint")
 
 
 def validates_only(config: DictConfig) -> bool:
@@ -70,4 +97,9 @@ def checkpoint_to_resume(config: DictConfig) -> Path | None:
             "it, or remove the file to start from scratch."
         )
     folder = marker.parent / f"global_step_{step}"
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{marker} names {folder.name}, which is not there; write the number of the newest global_step_N into it, "
+            "or remove the file to start from scratch."
+        )
+    return folder

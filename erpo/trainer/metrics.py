@@ -11,13 +11,10 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 
-from erpo.tracker import Outcome, on_grid
+from erpo.tracker import Outcome, is_raised
 from erpo.trainer.config import AccuracyConfig
 from erpo.trainer.groups import Group
 from erpo.trainer.replay_buffer import FILTERED, STALE, SURPLUS
-
-# A temperature travels as float32; anything closer to the base than this is the base.
-RAISED_MARGIN = 1e-4
 
 
 @dataclass
@@ -44,11 +41,6 @@ class Totals:
     def metrics(self) -> dict[str, float]:
         """The totals under ``erpo/generated``."""
         return {f"erpo/generated/{name}": value for name, value in vars(self).items()}
-
-
-def is_raised(temperatures: NDArray[np.float64], base: float) -> NDArray[np.bool_]:
-    """Which temperatures lie above the base, or above the one that stands for it on the tracker's grid."""
-    return temperatures > max(base, float(on_grid(base))) + RAISED_MARGIN
 
 
 def group_metrics(settled: Sequence[tuple[Group, str | None]], base_temperature: float) -> dict[str, float]:

@@ -22,9 +22,9 @@ import torch
 from tensordict import TensorDict
 
 from erpo.tracker import on_grid
+from erpo.tracker.schedules.base import TEMPERATURE_TOLERANCE
 from erpo.trainer.config import ConfigError, TripwireConfig
 from erpo.trainer.groups import Group
-from erpo.trainer.metrics import RAISED_MARGIN
 
 # Standard errors by which s must lie above the limit.
 _CERTAINTY = 4.0
@@ -103,7 +103,7 @@ def _sums(data: TensorDict, raises: list[float], masks: list[torch.Tensor]) -> t
     )
     d, x = rollout - old, old + entropy
     # A cooled prompt tells as much as a raised one.
-    moved = r.abs() > RAISED_MARGIN
+    moved = r.abs() > TEMPERATURE_TOLERANCE
     z = (r * x)[moved]
     if not bool((z != 0).any()):
         return None

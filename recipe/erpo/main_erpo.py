@@ -228,6 +228,7 @@ def main(config: DictConfig) -> None:
     from erpo.runs.errors import RunFolderError
     from erpo.tracker import TrackerError
     from erpo.trainer.config import ConfigError
+    from erpo.trainer.folders import same_command_continues
     from erpo.trainer.watchdog import StalledError, death_message
 
     try:
@@ -237,9 +238,13 @@ def main(config: DictConfig) -> None:
         sys.exit(f"error: {getattr(error, 'cause', error)}")
     except RayActorError as error:
         sys.exit(f"error: {death_message(error)}")
-    if stopped is not None:
-        print(f"stopped by SIGTERM after step {stopped}, which is saved; the same command continues from there")
-        sys.exit(EXIT_STOPPED)
+    if stopped is None:
+        return
+    said = f"stopped by SIGTERM after step {stopped}, which is saved"
+    if not same_command_continues(config):
+        sys.exit(f"{said}; trainer.resume_mode=auto continues from there, and {config.trainer.resume_mode} does not")
+    print(f"{said}; the same command continues from there")
+    sys.exit(EXIT_STOPPED)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ def on_grid(temperatures: ArrayLike) -> NDArray[np.float64]:
     return np.ldexp(np.round(mantissa * 256), exponent - 8)
 
 
+def is_raised(temperatures: ArrayLike, base: float) -> NDArray[np.bool_]:
+    """Which temperatures lie above the base, or above the one that stands for it on the grid."""
+    return np.asarray(temperatures) > max(base, float(on_grid(base))) + TEMPERATURE_TOLERANCE
+
+
 class Schedule(ABC):
     """Chooses the sampling temperature of each prompt from its history.
 
