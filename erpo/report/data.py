@@ -189,10 +189,12 @@ def _epochs(steps: pd.Series, metrics: pd.DataFrame) -> pd.Series:
 
 def _newest_tracker(folder: Path) -> tuple[pd.DataFrame | None, int]:
     """The newest tracker state that is whole: a run that is going may be writing one, or removing an old one."""
-    states = {_step_of_state(path): path for path in folder.glob(f"global_step_*/erpo/{STATE_FILE}")}
+    states = {
+        path.parent.parent.name.removeprefix("global_step_"): path
+        for path in folder.glob(f"global_step_*/erpo/{STATE_FILE}")
+    }
     # A copy of a checkpoint, global_step_5.bak, is none.
-    states.pop(None, None)
-    for step, path in sorted(states.items(), reverse=True):
+    for step, path in sorted(((int(step), path) for step, path in states.items() if step.isdecimal()), reverse=True):
         try:
             content = json.loads(path.read_bytes())
             # A report runs no code that a run's folder names: of a schedule of the user's own it reads the outcomes.
@@ -204,11 +206,6 @@ def _newest_tracker(folder: Path) -> tuple[pd.DataFrame | None, int]:
         except (OSError, AttributeError, KeyError, TypeError, ValueError, TrackerError):
             continue
     return None, 0
-
-
-def _step_of_state(path: Path) -> int | None:
-    step = path.parent.parent.name.removeprefix("global_step_")
-    return int(step) if step.isdecimal() else None
 
 
 @dataclass(frozen=True)

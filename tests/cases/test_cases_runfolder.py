@@ -8,6 +8,7 @@ import html
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,17 +23,27 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard import plugin_util
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from erpo.report.data import load_runs
 from erpo.runs import GroupLog, MetricsLog, read_groups, read_metrics, settings, stop
 from erpo.runs.errors import RunFolderError
 from erpo.runs.lock import locked
 from erpo.runs.sample_log import SampleLog
 from erpo.runs.summary import print_summary, summarize
 from erpo.runs.superseded import supersede
-from erpo.tracker import GroupOutcomes, Outcome, PromptTracker, TrackerConfig, TrackerError, keys_array, prompt_key
+from erpo.tracker import (
+    GroupOutcomes,
+    Outcome,
+    PromptTracker,
+    TrackerConfig,
+    TrackerError,
+    keys_array,
+    on_grid,
+    prompt_key,
+)
 from erpo.tracker.storage import load_state, save_state
-from erpo.trainer import live
+from erpo.trainer import early, live
 from erpo.trainer.config import ConfigError, ErpoConfig
-from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folders
+from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folders, same_command_continues
 from erpo.trainer.identity import check_identity, fingerprint, to_file
 from erpo.trainer.stages import checkpoint, step
 from erpo.trainer.trainer import ErpoTrainerSync
@@ -147,6 +158,79 @@ def test_loading_changes_nothing_in_the_folder(tmp_path, saved, overrides, error
     else:
         trainer._load_checkpoint()
     assert contents(run) == before
+
+
+def test_a_marker_that_names_no_checkpoint_is_refused(tmp_path):
+    run = write_run(tmp_path / "run", 6, (2, 4, 6))
+    shutil.rmtree(run / "global_step_6")
+    config = run_config(run)
+    with pytest.raises(ConfigError, match="names global_step_6, which is not there; write the number of the newest"):
+        checkpoint_to_resume(config)
+    config.trainer.resume_mode = "disable"
+    assert checkpoint_to_resume(config) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "recorded", "mode"),
+    [
+        pytest.param("other", "other", "auto", id="the-same-command-again"),
+        pytest.param("other", "another", "resume_path", id="another-checkpoint-than-before"),
+        pytest.param("other", None, "resume_path", id="for-the-first-time"),
+        pytest.param("run", "run", "resume_path", id="back-to-a-checkpoint-of-its-own"),
+    ],
+)
+def test_a_command_that_is_given_again_goes_on(tmp_path, path, recorded, mode):
+    """A job that was preempted is started by the same command, and must not go back to where it began."""
+    run = write_run(tmp_path / "run", 6, (4, 6))
+    if recorded is not None:
+        named = OmegaConf.create({"trainer": {"resume_from_path": str(tmp_path / recorded / "global_step_4")}})
+        OmegaConf.save(named, run / "config.yaml")
+    command = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={tmp_path}/{path}/global_step_4"]
+    config = run_config(run, *command)
+    assert config.trainer.resume_mode == mode
+    assert checkpoint_to_resume(config) == (
+        run / "global_step_6" if mode == "auto" else tmp_path / path / "global_step_4"
+    )
+    # What the last line of a stopped run says of it.
+    assert same_command_continues(config) is (path == "other")
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_validation_needs_no_history(tmp_path, damaged):
+    run = write_run(tmp_path / "run", 6, (6,))
+    if damaged:
+        (run / "global_step_6" / "erpo" / "tracker.json").write_text("{")
+    config = run_config(run, "method=grpo", "trainer.val_only=true")
+    erpo = ErpoConfig.from_dict(OmegaConf.to_container(config.erpo, resolve=True))
+    assert list(early._resume(config, erpo)) == []
+    config.trainer.val_only = False
+    (problem,) = early._resume(config, erpo)
+    assert ("is damaged" if damaged else "accept_changed=[erpo.schedule.name]") in problem
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        RunFolderError, match=r"file/run cannot be written \(.+\); set another trainer.default_local_dir"
+    ):
+        locked(tmp_path / "file" / "run").__enter__()
+
+
+@pytest.mark.parametrize("base", [0.6, 1.0, 1.1, 1.2])
+def test_nothing_is_raised_that_was_sampled_at_the_base(tmp_path, base):
+    """bf16 rounds some of these up; the summary, the report and the metrics have one rule."""
+    run = tmp_path / "run"
+    run.mkdir()
+    OmegaConf.save(OmegaConf.create({"actor_rollout_ref": {"rollout": {"temperature": base}}}), run / "config.yaml")
+    for number in (51, 52):
+        GroupLog(run).write(number, [{**ROW, "step": number, "temperature": float(on_grid(base))}])
+        MetricsLog(run).append(number, {"erpo/generated/tokens": number})
+    summary = summarize(run)
+    assert summary.prompts_raised == 0
+    # The run goes on from another one's fiftieth step.
+    assert (summary.window, summary.all_correct_start, summary.all_correct_end) == (1, 0.0, 0.0)
+    (report,) = load_runs([run])
+    assert not report.groups["raised"].any()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's command line, its figures, and runs that are not finished."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,10 @@ def test_a_run_in_the_middle_of_writing_is_read(tmp_path):
     half = folder / "global_step_7" / "erpo"
     half.mkdir(parents=True)
     (half / "tracker.json").write_text("{")
+    # A user's copies, and JSON that is no state.
+    shutil.copytree(folder / "global_step_6", folder / "global_step_6.bak")
+    shutil.copytree(half, folder / "global_step_8" / "erpo")
+    (folder / "global_step_8" / "erpo" / "tracker.json").write_text("[]")
     (run,) = load_runs([folder])
     assert (run.last_step, run.tracker_step) == (7, 6)
     assert run.groups.groupby("step")["epoch"].first().tolist() == [1, 1, 2, 2, 3, 3, 3]

@@ -91,6 +91,10 @@ def test_a_finished_artefact_is_reused_and_says_so(
     assert "reusing" in caplog.text
     assert builds.count == 1
     assert (tmp_path / "a" / "manifest.json").stat().st_mtime_ns == written
+    # As on a disk that can only be read: there is no lock to be had.
+    (tmp_path / ".a.lock").unlink()
+    (tmp_path / ".a.lock").mkdir()
+    assert prepare(tmp_path / "a", CONFIG) == first
 
 
 def test_changed_settings_rebuild(tmp_path: Path, builds: Builds) -> None:

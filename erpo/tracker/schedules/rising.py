@@ -46,9 +46,6 @@ class RisingSchedule(Schedule):
 
     def temperatures(self, history: PromptHistory, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """See `Schedule`."""
-        if self._last_step == 0 and len(history):
-            # A history that another schedule began knows how far the training is.
-            self._last_step = int(history["last_step"].max())
         share = min(1.0, self._last_step / self._config.steps)
         # In this form the end is t_max to the last bit.
         temperature = (1 - share) * self._config.t_first + share * self.t_max
