@@ -48,7 +48,7 @@ test-all: ## Run the long tests too: a run that is killed at many moments, the G
 	@$(MAKE) test
 	@$(BIN)/python -m pytest -m long -s
 
-test-fast: $(STAMP) ## Run the tests that need no Ray and little time (under a minute)
+test-fast: $(STAMP) ## Run the tests that need no Ray and little time (4 minutes)
 	@$(BIN)/python -m pytest -m "not ray and not slow and not long" -q --numprocesses 2
 
 lint: $(STAMP) ## Run ruff and mypy
