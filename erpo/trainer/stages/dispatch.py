@@ -47,7 +47,7 @@ class Dispatch(TrainerStage):
         if self.total_training_steps < asked:
             self.say(
                 f"the run ends after {self.total_training_steps} steps and not after trainer.total_training_steps="
-                f"{asked}, because trainer.total_epochs={epochs} epochs have no more; raise trainer.total_epochs for all"
+                f"{asked}, because trainer.total_epochs={epochs} epochs have no more; raise trainer.total_epochs"
             )
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
