@@ -47,6 +47,7 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
     try:
         check_settings(config)
         yield Finding("settings", Level.OK, "accepted")
+        yield from _first_prompts(config)
     except ConfigError as error:
         yield Finding("settings", Level.ERROR, str(error), "change it")
     models = [*_models(config)]
@@ -66,7 +67,7 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
         yield _joined(config, address)
     memory, checkpoint = _estimate(config, listed)
     yield memory
-    folder, kept = Path(config.trainer.default_local_dir), config.trainer.max_actor_ckpt_to_keep
+    folder, kept = Path(config.trainer.default_local_dir or "runs"), config.trainer.max_actor_ckpt_to_keep
     yield from _host(folder, checkpoint, kept, config.ray_kwargs.ray_init.get("_temp_dir"))
 
 
@@ -80,6 +81,7 @@ def start_problem(config: DictConfig) -> str | None:
 
 
 def _at_start(config: DictConfig) -> Iterator[Finding]:
+    yield from _first_prompts(config)
     yield attention_finding(config)
     yield from _models(config)
     yield from image_findings(config)
@@ -88,6 +90,21 @@ def _at_start(config: DictConfig) -> Iterator[Finding]:
         yield from resources_findings(config, own_resources(config), "this machine")
     else:
         yield _joined(config, address)
+
+
+def _first_prompts(config: DictConfig) -> Iterator[Finding]:
+    """What verl's loader and vLLM refuse when the first prompts come, with all models loaded."""
+    from erpo.trainer.early import MAX_TEMPERATURE
+    from erpo.trainer.ignored import takes_prompts_one_by_one
+
+    temperature = config.actor_rollout_ref.rollout.temperature
+    if temperature > MAX_TEMPERATURE:
+        found = f"actor_rollout_ref.rollout.temperature is {temperature:g}, and vLLM samples up to {MAX_TEMPERATURE:g}"
+        yield Finding("sampling", Level.ERROR, found, "lower it")
+    batch, size = config.data.train_batch_size, config.data.get("gen_batch_size")
+    if size and not takes_prompts_one_by_one(config) and (size < 1 or batch % size):
+        found = f"data.gen_batch_size is {size}, which does not divide data.train_batch_size={batch}"
+        yield Finding("prompts", Level.ERROR, found, "set it to null or to a divisor")
 
 
 def _models(config: DictConfig) -> Iterator[Finding]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from erpo.tracker import is_raised, on_grid
 from erpo.tracker.config import make_schedule
 from erpo.trainer.config import ConfigError, ErpoConfig
-from erpo.trainer.early import MAX_TEMPERATURE, late_failures, missing_settings
+from erpo.trainer.early import MAX_TEMPERATURE, READS_NO_GROUPS, late_failures, missing_settings, unknown_names
 from erpo.trainer.ignored import ignored_settings
 
 TESTED_VERL = "0.9.1"
@@ -112,6 +113,8 @@ def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         if erpo.train_temperature == "base":
             yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name, or remove it."
         _warn_of_verls_division(config)
+    yield from _correction_problems(config)
+    yield from unknown_names(config)
 
 
 def _warn_of_verls_division(config: DictConfig) -> None:
@@ -199,6 +202,12 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
             f"erpo.schedule.{name} reaches T={schedule.t_max:g}, above {MAX_TEMPERATURE:g}, the highest that vLLM "
             "samples at; lower it."
         )
+    if name not in READS_NO_GROUPS and lowest == t_base and not is_raised(on_grid(schedule.t_max), t_base):
+        warnings.warn(
+            f"erpo.schedule.{name}.t_max is {schedule.t_max:g} and t_base {t_base:g}, so that no prompt is ever "
+            "raised; raise t_max, or set erpo.schedule.name=none.",
+            stacklevel=2,
+        )
     if abs(t_base - base) > 1e-6:
         yield (
             f"erpo.schedule.{name}.t_base is {t_base:g}, actor_rollout_ref.rollout.temperature is {base:g}; "
@@ -233,6 +242,30 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
         )
 
 
+def _correction_problems(config: DictConfig) -> Iterator[str]:
+    """What verl's older trainer hands to the loss in bypass mode, and its V1 trainer does not."""
+    where, loss = "algorithm.rollout_correction", "actor_rollout_ref.actor.policy_loss"
+    correction = config.algorithm.get("rollout_correction") or {}
+    bypass = bool(correction.get("bypass_mode", False))
+    given = {name: correction.get(name) for name in ("rollout_is", "rollout_rs") if correction.get(name)}
+    unread = dict(given) if bypass else {}
+    if correction.get("loss_type", "ppo_clip") != "ppo_clip":
+        unread["loss_type"] = correction["loss_type"]
+    for name, value in unread.items():
+        yield (
+            f"{where}.{name} is {value}, which verl's V1 trainer does not hand to the loss; remove it, or in bypass "
+            f"mode set {loss}.loss_mode=bypass_mode and +{loss}.rollout_correction.{name}={value} in its place."
+        )
+    if OmegaConf.select(config, f"{loss}.loss_mode") == "bypass_mode" and not bypass:
+        yield (
+            f"{loss}.loss_mode is bypass_mode, which takes the old log-probs for the rollout's; set "
+            f"{where}.bypass_mode=true or another loss."
+        )
+    if not config.actor_rollout_ref.rollout.calculate_log_probs:
+        for name in [*(["bypass_mode"] if bypass else []), *given]:
+            yield f"{where}.{name} is set, but needs the rollout's log-probs; set {_LOG_PROBS}=true, or remove it."
+
+
 def _sampling_problems(config: DictConfig) -> Iterator[str]:
     rollout = config.actor_rollout_ref.rollout
     where = "actor_rollout_ref.rollout"
@@ -250,8 +283,6 @@ def _sampling_problems(config: DictConfig) -> Iterator[str]:
         yield f"{where}.engine_kwargs.vllm.override_generation_config changes the sampling: {why}; remove it."
     if rollout.logprobs_mode != "processed_logprobs":
         yield f"{where}.logprobs_mode is {rollout.logprobs_mode}: {why}; set it to processed_logprobs."
-    if not rollout.do_sample:
-        yield f"{where}.do_sample is false, so temperatures would have no effect; set it to true."
     if rollout.name != "vllm":
         yield f"{where}.name is {rollout.name}, but per-prompt temperature was tested with vllm only; set it to vllm."
 

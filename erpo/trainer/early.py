@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What verl would find out late, with models loaded or hours into a run: found on the driver, before it starts."""
 
+import importlib.util
 import json
+import math
 import os
 import re
 import warnings
@@ -40,13 +42,18 @@ UNFED_ESTIMATORS = {
 # verl's own agent loops, and what a user extends them by.
 AGENT_LOOPS = ("single_turn_agent", "tool_agent")
 _AGENT_FILES = ("agent.agent_loop_config_path", "multi_turn.tool_config_path", "multi_turn.function_tool_path")
+# Schedules that raise a prompt whatever its groups are.
+READS_NO_GROUPS = ("constant", "rising")
 # What every built-in scorer of verl gives a right answer.
 _RIGHT_REWARD = 1.0
 
 
 def missing_settings(config: DictConfig) -> Iterator[str]:
     """Settings without which verl cannot start."""
-    for name in ("actor_rollout_ref.rollout.name", "actor_rollout_ref.model.path", "data.train_files"):
+    for name in (
+        "actor_rollout_ref.rollout.name", "actor_rollout_ref.model.path", "data.train_files",
+        "trainer.default_local_dir",
+    ):  # fmt: skip
         if OmegaConf.select(config, name) in (None, "", []):
             example = {"actor_rollout_ref.rollout.name": ", as in vllm"}.get(name, "")
             yield f"{name} is not set; set it{example}, or name an experiment (experiment=...)."
@@ -89,9 +96,19 @@ def _numbers(config: DictConfig) -> Iterator[str]:
     steps = config.trainer.total_training_steps
     if steps is not None and (not _whole(steps) or steps < 1):
         yield f"trainer.total_training_steps is {steps}; set a whole number above 0, or null for trainer.total_epochs."
-    temperature = config.actor_rollout_ref.rollout.temperature
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not temperature > 0:
-        yield f"actor_rollout_ref.rollout.temperature is {temperature}; set a number above 0."
+    rollout = config.actor_rollout_ref.rollout
+    if not _finite(rollout.temperature) or rollout.temperature <= 0:
+        yield f"actor_rollout_ref.rollout.temperature is {rollout.temperature}; set a number above 0."
+    validation = rollout.val_kwargs.temperature
+    if not _finite(validation) or not 0 <= validation <= MAX_TEMPERATURE:
+        yield (
+            f"actor_rollout_ref.rollout.val_kwargs.temperature is {validation}; set a number from 0 to "
+            f"{MAX_TEMPERATURE:g}, the highest that vLLM samples at."
+        )
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(value: Any) -> bool:
@@ -99,8 +116,9 @@ def _whole(value: Any) -> bool:
 
 
 def _group_size(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
-    reads_groups = erpo.ra.enable or erpo.groups.drop or erpo.schedule.attaches_temperatures
-    if config.actor_rollout_ref.rollout.n == 1 and reads_groups:
+    schedule = erpo.schedule
+    by_history = schedule.attaches_temperatures and schedule.section not in READS_NO_GROUPS
+    if config.actor_rollout_ref.rollout.n == 1 and (erpo.ra.enable or erpo.groups.drop or by_history):
         yield (
             "actor_rollout_ref.rollout.n is 1, but a group of one response is never mixed, so that this method has "
             "nothing to act on; set it to 2 or more, or method=grpo."
@@ -146,7 +164,10 @@ def _reward(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
             "reward.reward_model shares the trainer's devices, so that rewards exist only after groups were observed; "
             "set reward.reward_model.enable_resource_pool=true."
         )
-    builtin = not reward.custom_reward_function.path and not reward.reward_model.enable
+    own = reward.custom_reward_function.path
+    if own and not _module_exists(str(own)):
+        yield f"reward.custom_reward_function.path is {own}, which does not exist; name a file, or pkg:// and a module."
+    builtin = not own and not reward.reward_model.enable
     if erpo.ra.enable and builtin and erpo.ra.pseudo_reward >= _RIGHT_REWARD:
         yield (
             f"erpo.ra.pseudo_reward is {erpo.ra.pseudo_reward:g}, and a right answer's reward is {_RIGHT_REWARD:g}; "
@@ -170,6 +191,16 @@ def _reward(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
             f"erpo.ra.pseudo_reward={erpo.ra.pseudo_reward:g}: RA skips groups with one; lower {where}.penalty_factor.",
             stacklevel=2,
         )
+
+
+def _module_exists(path: str) -> bool:
+    """Whether there is what verl's ``load_module`` would load."""
+    if not path.startswith("pkg://"):
+        return Path(path.removeprefix("file://")).exists()
+    try:
+        return importlib.util.find_spec(path.removeprefix("pkg://").replace("/", ".")) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _estimator(config: DictConfig) -> Iterator[str]:
@@ -272,12 +303,34 @@ def _agents(config: DictConfig) -> Iterator[str]:
             )
             return
     default = config.actor_rollout_ref.rollout.agent.default_agent_loop
-    external = config.actor_rollout_ref.model.get("external_lib", None)
-    modules = [external] if isinstance(external, str) else list(external or [])
-    # A module of the user's own can register loops when it is imported.
-    registers = bool(os.environ.get("VERL_USE_EXTERNAL_MODULES")) or any(not m.startswith("erpo.") for m in modules)
-    if default not in known and not registers:
+    if default not in known and not _has_own_modules(config):
         yield (
             f"{where}.agent.default_agent_loop is {default}, but the agent loops are {', '.join(known)}; set one of "
             f"them, or name yours in {where}.{_AGENT_FILES[0]}."
         )
+
+
+def _has_own_modules(config: DictConfig) -> bool:
+    """Whether modules of the user's own are imported with verl, which can register more names with it."""
+    external = config.actor_rollout_ref.model.get("external_lib", None)
+    modules = [external] if isinstance(external, str) else list(external or [])
+    return bool(os.environ.get("VERL_USE_EXTERNAL_MODULES")) or any(not m.startswith("erpo.") for m in modules)
+
+
+def unknown_names(config: DictConfig) -> Iterator[str]:
+    """Names that verl looks up in the first step, or after the models are loaded."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, POLICY_LOSS_REGISTRY
+    from verl.utils.tracking import Tracking
+
+    registered = {
+        "algorithm.adv_estimator": ADV_ESTIMATOR_REGISTRY,
+        "actor_rollout_ref.actor.policy_loss.loss_mode": POLICY_LOSS_REGISTRY,
+    }
+    for setting, names in registered.items():
+        name = OmegaConf.select(config, setting)
+        if name not in names and not config.data.custom_cls.path and not _has_own_modules(config):
+            yield f"{setting} is {name}, which verl does not have; set one of {', '.join(names)}."
+    loggers = config.trainer.logger
+    for name in [loggers] if isinstance(loggers, str | None) else loggers:
+        if name not in (*Tracking.supported_backend, "tracking"):
+            yield f"trainer.logger names {name}, which verl does not have; use {', '.join(Tracking.supported_backend)}."

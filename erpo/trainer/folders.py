@@ -26,8 +26,10 @@ def prepare_folders(config: DictConfig) -> Path:
         Folder of the run.
 
     Raises:
-        ConfigError: A folder is remote.
+        ConfigError: The run has no folder, or one is remote.
     """
+    if not OmegaConf.select(config, "trainer.default_local_dir"):
+        raise ConfigError("trainer.default_local_dir is not set; name a folder for the run.")
     for name in _FOLDERS:
         value = OmegaConf.select(config, f"trainer.{name}", default=None)
         if not isinstance(value, str) or not value:

@@ -32,6 +32,13 @@ _UNREAD: dict[str, tuple[Any, str]] = {
     "trainer.esi_redundant_time": (0, "remove it"),
     "trainer.ray_wait_register_center_timeout": (300, "remove it"),
     "trainer.use_legacy_worker_impl": (None, "remove it"),
+    "actor_rollout_ref.actor.grad_clip": (1.0, "set actor_rollout_ref.actor.optim.clip_grad instead"),
+    "critic.grad_clip": (1.0, "set critic.optim.clip_grad instead"),
+    "actor_rollout_ref.actor.freeze_vision_tower": (False, "remove it: all weights are trained"),
+    "actor_rollout_ref.rollout.over_sample_rate": (0, "remove it"),
+    "actor_rollout_ref.rollout.multi_turn.num_repeat_rollouts": (None, "set actor_rollout_ref.rollout.n instead"),
+    "actor_rollout_ref.nccl_timeout": (600, "remove it"),
+    "critic.nccl_timeout": (600, "remove it"),
 }
 
 
@@ -55,14 +62,21 @@ def ignored_settings(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         )
     yield from _ignored_by_filter(config, erpo)
     yield from _ignored_by_reward(config)
+    yield from _ignored_by_sampling(config.actor_rollout_ref.rollout)
+
+
+def takes_prompts_one_by_one(config: DictConfig) -> bool:
+    """Whether verl fetches single prompts, because its refill must be exact."""
+    filtered = bool(OmegaConf.select(config, "algorithm.filter_groups.enable", default=False))
+    v1 = config.trainer.v1
+    return filtered or v1.trainer_mode != "sync" or bool(v1.sampler.sync_refill_failed_groups)
 
 
 def _ignored_by_filter(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     groups = config.algorithm.get("filter_groups") or {}
     filtered = bool(groups.get("enable", False))
-    exact = filtered or config.trainer.v1.trainer_mode != "sync" or config.trainer.v1.sampler.sync_refill_failed_groups
     size = config.data.get("gen_batch_size")
-    if exact and size not in (None, 1):
+    if takes_prompts_one_by_one(config) and size not in (None, 1):
         yield f"data.gen_batch_size is {size}, but this method takes prompts one by one; set it to null."
     metric, judged_by = groups.get("metric"), erpo.accuracy.metric or "acc"
     # "acc" stands in our method files, where verl demands a name.
@@ -90,6 +104,18 @@ def _ignored_by_reward(config: DictConfig) -> Iterator[str]:
     sampler = trainer.v1.sampler.get("custom_sampler") or {}
     if bool(sampler.get("path")) != bool(sampler.get("name")):
         yield "trainer.v1.sampler.custom_sampler needs path and name, one alone is ignored; set both or none."
+
+
+def _ignored_by_sampling(rollout: DictConfig) -> Iterator[str]:
+    where = "actor_rollout_ref.rollout"
+    if not rollout.do_sample:
+        yield f"{where}.do_sample is false, but verl's V1 trainer samples all the same; set it to true."
+    validation = rollout.val_kwargs
+    if not validation.do_sample and validation.temperature != 0:
+        yield (
+            f"{where}.val_kwargs.do_sample is false, but verl's V1 trainer validates at val_kwargs.temperature, which "
+            f"is {validation.temperature}; set that to 0, or val_kwargs.do_sample=true."
+        )
 
 
 def _below(name: str, section: str) -> bool:

@@ -119,14 +119,15 @@ def log_prob_metrics(data: TensorDict, groups: Sequence[Group], base_temperature
 
     Returns:
         Per kind the largest and the mean difference of token probabilities, and the mean of
-        log p_rollout - log p_train, an estimate of KL(rollout || train) in nats per token.
+        log p_rollout - log p_train, an estimate of KL(rollout || train) in nats per token; none of a kind without a
+        token of the model's.
     """
     raised = is_raised(np.array([group.temperature for group in groups]), base_temperature)
     columns = [_by_response(data, name) for name in ("old_log_probs", "rollout_log_probs")]
     metrics: dict[str, float] = {}
     for name, selected in (("raised", raised), ("base", ~raised)):
-        rows = np.flatnonzero(selected)
-        if not rows.size:
+        rows = [row for row in np.flatnonzero(selected) if len(columns[0][row])]
+        if not rows:
             continue
         old, rollout = (torch.cat([column[row] for row in rows]) for column in columns)
         difference = (old.exp() - rollout.exp()).abs()
@@ -137,7 +138,7 @@ def log_prob_metrics(data: TensorDict, groups: Sequence[Group], base_temperature
 
 
 def describe_groups(data: TensorDict, groups: Sequence[Group]) -> None:
-    """Note in every group the entropy of its tokens and how rollout and training agree on their probabilities.
+    """Note in every group with tokens their entropy and how rollout and training agree on their probabilities.
 
     Args:
         data: As for :func:`log_prob_metrics`, and ``entropy`` where the trainer computed it.
@@ -152,6 +153,8 @@ def describe_groups(data: TensorDict, groups: Sequence[Group]) -> None:
         group = groups[rows[0]]
         tokens = {name: torch.cat([column[row] for row in rows]) for name, column in columns.items()}
         difference = (tokens["old_log_probs"].exp() - tokens["rollout_log_probs"].exp()).abs()
+        if not len(difference):
+            continue
         group.probs_diff_mean, group.probs_diff_max = float(difference.mean()), float(difference.max())
         if "entropy" in tokens:
             group.entropy = float(tokens["entropy"].mean())
@@ -236,7 +239,7 @@ def step_line(metrics: Mapping[str, Any], step: int, total_steps: int) -> str:
     accuracy = [value for name, value in metrics.items() if name.startswith("val-core/") and "/mean@" in name]
     if accuracy:
         parts.append(f"held-out accuracy {np.mean(accuracy):.3f}")
-    if "erpo/groups/count" in metrics:
+    if "erpo/groups/frac_mixed" in metrics:
         parts += [
             f"all-correct {get('erpo/groups/frac_all_correct'):.0%}",
             f"mixed {get('erpo/groups/frac_mixed'):.0%}",

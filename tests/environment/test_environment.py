@@ -186,6 +186,32 @@ def test_models_of_critic_and_reward_are_looked_for_too(build, tokenizer_folder,
     assert problem == "model: critic.model.path=a/b/c is not a folder on this machine; name another folder."
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            ["actor_rollout_ref.rollout.temperature=2.4"],
+            "sampling: .*temperature is 2.4, and vLLM samples up to 2; low",
+        ),
+        (
+            ["data.gen_batch_size=6"],
+            "prompts: data.gen_batch_size is 6, which does not divide .*=16; set it to null or",
+        ),
+        (["data.gen_batch_size=32"], "gen_batch_size is 32, which does not divide"),
+        (["data.gen_batch_size=8"], None),
+    ],
+)
+def test_what_the_first_prompts_would_fail_at(build, settings, sentence):
+    grpo = ["erpo.schedule.name=none", "erpo.ra.enable=false", "erpo.groups.drop=[]"]
+    config = build("cpu_arithmetic", *grpo, "algorithm.filter_groups.enable=false", *settings)
+    problem = start_problem(config)
+    found = [f.sentence() for f in examine_run(config) if f.check in ("sampling", "prompts")]
+    if sentence is None:
+        assert not found and not (problem or "").startswith("prompts")
+    else:
+        assert re.match(f".*{sentence}", problem) and found == [problem]
+
+
 def test_the_cluster_that_a_run_would_join(build, monkeypatch):
     config = build("qwen2_5_7b")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

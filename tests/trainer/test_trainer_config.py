@@ -9,13 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import verl
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from ray.exceptions import RayTaskError
+from verl.trainer.ppo.core_algos import get_policy_loss_fn
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
-from verl.utils.config import validate_config
+from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from erpo.tasks.arithmetic.model import build_tokenizer
 from erpo.tracker import TrackerConfig, TrackerError
@@ -23,6 +25,7 @@ from erpo.tracker.schedules import SCHEDULES
 from erpo.trainer import checks
 from erpo.trainer.checks import check_data_files, check_settings
 from erpo.trainer.config import ConfigError, ErpoConfig
+from erpo.trainer.folders import prepare_folders
 from erpo.trainer.rows import check_rows
 from erpo.trainer.trainer import ErpoTrainerSync
 from recipe.erpo import main_erpo
@@ -87,6 +90,8 @@ def test_methods_differ_from_grpo_only_where_the_method_is(cpu_config, method):
 
 
 ROLLOUT = "actor_rollout_ref.rollout"
+ACTOR = "actor_rollout_ref.actor"
+CORRECTION = "algorithm.rollout_correction"
 BAD_SETTINGS = [
     # (method, overrides, what the one sentence must say)
     ("erpo", [f"{ROLLOUT}.top_p=0.9"], "top_p is 0.9: .*; set it to 1.0"),
@@ -100,6 +105,54 @@ BAD_SETTINGS = [
     ),
     ("erpo", [f"{ROLLOUT}.logprobs_mode=raw_logprobs"], "logprobs_mode is raw_logprobs"),
     ("erpo", [f"{ROLLOUT}.do_sample=false"], "do_sample is false"),
+    ("grpo", [f"{ROLLOUT}.do_sample=false"], "do_sample is false, but verl's V1 trainer samples all the same"),
+    ("grpo", [f"{ROLLOUT}.val_kwargs.do_sample=false"], "validates at val_kwargs.temperature, which is 1.0; set that"),
+    ("grpo", [f"{ROLLOUT}.val_kwargs.temperature=3"], "val_kwargs.temperature is 3; set a number from 0 to 2"),
+    ("grpo", [f"{ROLLOUT}.val_kwargs.temperature=.nan"], "val_kwargs.temperature is nan; set a number"),
+    ("grpo", [f"{ROLLOUT}.temperature=.inf"], "rollout.temperature is inf; set a number above 0"),
+    ("grpo", [f"{ROLLOUT}.over_sample_rate=0.2"], "over_sample_rate is 0.2, but verl's V1 trainer ignores it"),
+    ("grpo", [f"{ROLLOUT}.multi_turn.num_repeat_rollouts=4"], "ignores it; set actor_rollout_ref.rollout.n instead"),
+    ("grpo", [f"{ACTOR}.grad_clip=0.1"], "ignores it; set actor_rollout_ref.actor.optim.clip_grad instead"),
+    ("grpo", ["critic.grad_clip=0.1"], "ignores it; set critic.optim.clip_grad instead"),
+    ("grpo", [f"{ACTOR}.freeze_vision_tower=true"], "ignores it; remove it: all weights are trained"),
+    ("grpo", ["actor_rollout_ref.nccl_timeout=7200"], "nccl_timeout is 7200, but verl's V1 trainer ignores it"),
+    ("grpo", ["critic.nccl_timeout=7200"], "critic.nccl_timeout is 7200, but verl's V1 trainer ignores it"),
+    (
+        "grpo",
+        [f"{CORRECTION}.bypass_mode=true", f"{CORRECTION}.rollout_is=token"],
+        r"set .*policy_loss\.loss_mode=bypass_mode and \+actor.*policy_loss\.rollout_correction\.rollout_is=token",
+    ),
+    (
+        "erpo",
+        [f"{CORRECTION}.bypass_mode=true", f"{CORRECTION}.rollout_rs=token_k1"],
+        r"does not hand to the loss; .*policy_loss\.rollout_correction\.rollout_rs=token_k1",
+    ),
+    ("grpo", [f"{CORRECTION}.loss_type=reinforce"], r"loss_type is reinforce, which .*\.loss_type=reinforce in its"),
+    ("grpo", [f"{ACTOR}.policy_loss.loss_mode=bypass_mode"], "rollout's; set algorithm.rollout_correction.bypass_mode"),
+    (
+        "grpo",
+        [f"{CORRECTION}.bypass_mode=true", f"{ROLLOUT}.calculate_log_probs=false"],
+        "bypass_mode is set, but needs the rollout's log-probs; set actor_rollout_ref.rollout.calculate_log_probs=true",
+    ),
+    (
+        "grpo",
+        [f"{CORRECTION}.rollout_is=token", f"{ROLLOUT}.calculate_log_probs=false"],
+        "rollout_is is set, but needs the rollout's log-probs",
+    ),
+    (
+        "grpo",
+        [f"{CORRECTION}.rollout_rs=token_k1", f"{ROLLOUT}.calculate_log_probs=false"],
+        "rollout_rs is set, but needs the rollout's log-probs",
+    ),
+    ("grpo", ["trainer.default_local_dir=null"], "trainer.default_local_dir is not set"),
+    ("grpo", ["reward.custom_reward_function.path=/nowhere.py"], "/nowhere.py, which does not exist; name a file"),
+    ("grpo", ["reward.custom_reward_function.path=pkg://erpo.nowhere"], "pkg://erpo.nowhere, which does not exist"),
+    ("grpo", ["reward.custom_reward_function.path=pkg://nowhere.at.all"], "which does not exist"),
+    ("grpo", ["algorithm.adv_estimator=gpro"], "adv_estimator is gpro, which verl does not have; set one of gae, "),
+    ("grpo", [f"{ACTOR}.policy_loss.loss_mode=gpso"], "loss_mode is gpso, which verl does not have; set one of van"),
+    ("grpo", ["trainer.logger=[console,wandv]"], "trainer.logger names wandv, which verl does not have; use wandb"),
+    ("grpo", ["trainer.logger=null"], "trainer.logger names None, which"),
+    ("grpo_hot", [f"{ROLLOUT}.n=1", "erpo.groups.drop=[all_wrong]"], "group of one response"),
     ("erpo", [f"{ROLLOUT}.name=sglang"], "tested with vllm only"),
     (
         "erpo",
@@ -208,8 +261,59 @@ def test_bad_setting_is_refused_in_one_sentence(cpu_config, method, overrides, m
     assert "\n" not in str(error.value)
 
 
-def test_top_p_is_plain_grpos_own_business(cpu_config):
-    check_settings(cpu_config("grpo", f"{ROLLOUT}.top_p=0.9"))
+GOOD_SETTINGS = [
+    ("grpo", [f"{ROLLOUT}.top_p=0.9"]),
+    # Its temperatures do not depend on what the groups are.
+    ("grpo_hot", [f"{ROLLOUT}.n=1"]),
+    ("grpo_rising", [f"{ROLLOUT}.n=1"]),
+    ("grpo", [f"{ROLLOUT}.val_kwargs.do_sample=false", f"{ROLLOUT}.val_kwargs.temperature=0"]),
+    # What the refusal of rollout_is in bypass mode advises.
+    (
+        "grpo",
+        [
+            f"{CORRECTION}.bypass_mode=true",
+            f"{ACTOR}.policy_loss.loss_mode=bypass_mode",
+            f"{ACTOR}.policy_loss.rollout_correction.rollout_is=token",
+        ],
+    ),
+    ("grpo", [f"{CORRECTION}.rollout_is=token"]),
+    ("grpo", ["trainer.logger=console"]),
+    # A module of the user's own can register more names.
+    ("grpo", ["algorithm.adv_estimator=mine", "actor_rollout_ref.model.external_lib=my_estimators"]),
+]
+
+
+@pytest.mark.parametrize(("method", "overrides"), GOOD_SETTINGS, ids=[f"{m}-{o[0]}" for m, o in GOOD_SETTINGS])
+def test_what_works_is_not_refused(cpu_config, method, overrides):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_settings(cpu_config(method, *overrides))
+
+
+def test_verls_loss_of_bypass_mode_reads_what_the_refusal_advises(cpu_config):
+    policy_loss = f"{ACTOR}.policy_loss"
+    settings = [f"{policy_loss}.loss_mode=bypass_mode", f"{policy_loss}.rollout_correction.rollout_is=token"]
+    actor = omega_conf_to_dataclass(cpu_config("grpo", *settings).actor_rollout_ref.actor)
+    actor.global_batch_info.update(dp_size=1, batch_num_tokens=None, global_batch_size=None, loss_scale_factor=None)
+    log_probs, ones = -torch.rand(2, 3), torch.ones(2, 3)
+    loss = get_policy_loss_fn(actor.policy_loss.loss_mode)
+    _, metrics = loss(2 * log_probs, log_probs, ones, ones, "token-mean", actor)
+    assert "rollout_corr/rollout_is_mean" in metrics
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("erpo", "linear"), ("erpo_band", "band"), ("erpo_predictive", "predictive")]
+)
+def test_a_schedule_that_can_raise_no_prompt_is_a_warning(cpu_config, method, name):
+    # The second one is not above the base on the grid of temperatures.
+    for t_max in (1.0, 1.001):
+        with pytest.warns(UserWarning, match=rf"schedule\.{name}\.t_max is {t_max:g} and t_base 1, .* ever raised"):
+            check_settings(cpu_config(method, f"erpo.schedule.{name}.t_max={t_max}"))
+
+
+def test_a_run_without_a_folder_is_refused_before_its_folders_are_prepared(cpu_config):
+    with pytest.raises(ConfigError, match=r"trainer\.default_local_dir is not set; name a folder"):
+        prepare_folders(cpu_config("grpo", "trainer.default_local_dir=null"))
 
 
 def test_a_data_file_that_does_not_exist_is_named(cpu_config, tmp_path):

@@ -134,9 +134,36 @@ def test_every_group_is_described_by_its_own_tokens():
     assert first.probs_diff_max == pytest.approx(np.exp(-0.25) - np.exp(-0.5))
 
 
+@pytest.mark.parametrize("temperature", [1.0, 1.5])
+def test_a_group_without_a_token_of_the_model_has_no_agreement(temperature):
+    # An environment that failed: every token of two responses is masked out.
+    data = TensorDict(
+        {
+            "old_log_probs": torch.tensor([[-1.0, 0.0], [-0.5, -9.0], [0.0, 0.0]]),
+            "rollout_log_probs": torch.tensor([[-1.5, 0.0], [-0.25, 0.0], [0.0, 0.0]]),
+            "entropy": torch.tensor([[0.5, 0.0], [1.0, 7.0], [0.0, 0.0]]),
+            "response_mask": torch.tensor([[1, 0], [0, 0], [0, 0]]),
+        },
+        batch_size=3,
+    )
+    first, empty = group(Outcome.MIXED), group(Outcome.ALL_WRONG, temperature=temperature)
+    metrics = log_prob_metrics(data, [first, empty, empty], base_temperature=1.0)
+    assert set(metrics) == {f"erpo/base/{name}" for name in ("probs_diff_max", "probs_diff_mean", "rollout_train_kl")}
+    assert metrics["erpo/base/probs_diff_max"] == pytest.approx(np.exp(-1) - np.exp(-1.5))
+    describe_groups(data, [first, empty, empty])
+    assert first.entropy == 0.5
+    assert (empty.entropy, empty.probs_diff_mean, empty.probs_diff_max) == (None, None, None)
+
+
 def test_console_line_is_one_line_and_names_what_matters():
     metrics = {**group_metrics(SETTLED, 1.0), "val-core/arithmetic/acc/mean@4": 0.61, "timing_s/step": 1.25}
     line = step_line(metrics, step=3, total_steps=60)
     assert "\n" not in line
     assert line.startswith("step 3/60 | held-out accuracy 0.610 | all-correct 50% | mixed 25%")
     assert "revived 1" in line
+
+
+@pytest.mark.parametrize("settled", [[], [(group(Outcome.INCOMPLETE), None)]], ids=["all-failed", "all-incomplete"])
+def test_console_line_of_a_step_without_a_complete_group(settled):
+    metrics = {**group_metrics(settled, 1.0), "timing_s/step": 1.25}
+    assert step_line(metrics, step=3, total_steps=60) == "step 3/60 | 1.2 s"

@@ -79,7 +79,8 @@ class TrainerStage(PPOTrainer):
 
         verl asks at the beginning of a step whether it is the last one, so within a step the next can be it.
         """
-        if self.erpo.token_budget is not None:
+        # Until a token is generated nothing tells how many a step takes.
+        if self.erpo.token_budget is not None and self.totals.tokens:
             tokens_per_step = self.totals.tokens / self.global_steps
             steps_left = round((self.erpo.token_budget - self.totals.tokens) / tokens_per_step)
             last = self.global_steps + max(least, steps_left)

@@ -36,8 +36,19 @@ class Dispatch(TrainerStage):
         check_rows(self.val_dataset, "data.val_files", one_answer=one_answer)
         summary = check_rows(self.train_dataset, one_answer=one_answer)
         logger.info(f"Training data: {summary.rows} rows, {summary.prompts} distinct prompts")
+        self._end_with_the_epochs()
         self.longest_training = self.total_training_steps
         self.tracker = PromptTracker(self.erpo.schedule, data_fingerprint=summary.fingerprint)
+
+    def _end_with_the_epochs(self) -> None:
+        """Make the step at which the epochs end the last one: verl would stop there without saving or validating."""
+        asked, epochs = self.total_training_steps, self.config.trainer.total_epochs
+        self.total_training_steps = min(asked, self.steps_per_epoch * epochs)
+        if self.total_training_steps < asked:
+            self.say(
+                f"the run ends after {self.total_training_steps} steps and not after trainer.total_training_steps="
+                f"{asked}, because trainer.total_epochs={epochs} epochs have no more; raise trainer.total_epochs"
+            )
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         keys = [prompt_key_of_row(row) for row in rows_of(batch)]

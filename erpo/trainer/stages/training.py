@@ -48,10 +48,11 @@ class Training(TrainerStage):
                 metrics.update(log_prob_metrics(tokens, groups, self.base_temperature))
                 describe_groups(tokens, groups)
                 metrics.update(self._heat(batch, rows, groups, tokens))
-                if self.erpo.tripwire.enable and self.erpo.train_temperature == "sampling":
+                # Without a schedule nothing is raised, and the temperature need not lie on the grid.
+                if self.erpo.tripwire.enable and self._samples_by_prompt:
                     metrics.update(self._tripwire.observe(tokens, groups))
 
-        batch.extra_info[HEAT_TOKENS] = self.erpo.heat.tokens if self._engine_measures_heat else 0
+        batch.extra_info[HEAT_TOKENS] = self.erpo.heat.tokens if self._samples_by_prompt else 0
         with after_call(trainer_base, "calculate_debug_metrics", compare):
             computed = super()._compute_old_log_prob(batch, metrics)
         # No later pass measures.
@@ -60,8 +61,8 @@ class Training(TrainerStage):
         return computed
 
     @property
-    def _engine_measures_heat(self) -> bool:
-        """Whether the engine is asked: it knows the temperatures, and they are those of sampling."""
+    def _samples_by_prompt(self) -> bool:
+        """Whether the engine knows a temperature of each prompt, and it is that of sampling."""
         return self.tracker.attaches_temperatures and self.erpo.train_temperature == "sampling"
 
     def _heat(self, batch: KVBatchMeta, rows: list[int], groups: list[Group], tokens: TensorDict) -> dict[str, float]:
@@ -79,7 +80,7 @@ class Training(TrainerStage):
         base = self.base_temperature if self.erpo.train_temperature == "base" else None
         at_one = [(group.temperature if base is None else base) == 1 for group in groups]
         lowest = np.where(at_one, lowest_log_probs(tokens), np.nan)
-        if self._engine_measures_heat:
+        if self._samples_by_prompt:
             # The second one is always there; engines that do not measure bring no column of the first.
             columns = tq.kv_batch_get(
                 keys=batch.keys, partition_id=batch.partition_id, select_fields=[HEAT, ROLLOUT_TEMPERATURE]
