@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from erpo.runs.settings import CONFIG_FILE, left_out_of
 from erpo.trainer.config import AccuracyConfig, ConfigError
 from erpo.trainer.early import MAX_TEMPERATURE
 
@@ -52,7 +53,7 @@ class SamplingConfig:
         reward_function: Python file or ``pkg://module`` with a reward function in verl's form; None takes the run's,
             else verl's scorer of the data source.
         reward_function_name: Its name.
-        reward_kwargs: Its further keyword arguments.
+        reward_kwargs: Its further keyword arguments; beside the run's where the function is the run's.
         reward_timeout: Seconds after which a response counts as one that the reward function cannot judge.
         accuracy: When a response is correct.
         apply_chat_template_kwargs: Arguments of the chat template; None takes the run's.
@@ -194,7 +195,8 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
         run: Folder of the run that the model belongs to; None if it belongs to none.
 
     Raises:
-        EvaluationError: The settings of the run cannot be read, or not be used here.
+        EvaluationError: The settings of the run cannot be read, or not be used here, or what is needed was left out of
+            them as a secret.
     """
     trained = read_run(run)
 
@@ -227,7 +229,16 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
     if settings.reward_function is None and of_run(f"{where}.path", None):
         changes["reward_function"] = of_run(f"{where}.path", None)
         changes["reward_function_name"] = of_run(f"{where}.name", "compute_score")
-        changes["reward_kwargs"] = of_run(f"{where}.reward_kwargs", {})
+        of_both = OmegaConf.merge(of_run(f"{where}.reward_kwargs", {}), settings.reward_kwargs)
+        changes["reward_kwargs"] = OmegaConf.to_object(of_both)
+    for name, value in changes.items():
+        for lacking in left_out_of(value, name):
+            # Of these two the command's replace the run's as a whole.
+            whole = lacking == name or name != "reward_kwargs"
+            raise EvaluationError(
+                f"{lacking} is not in {CONFIG_FILE} of the run, which holds nothing that looks like a secret; add "
+                + (f"{name}=... to the command, whole." if whole else f"+{lacking}=... to the command.")
+            )
     own, fallback = settings.accuracy, AccuracyConfig()
     changes["accuracy"] = AccuracySettings(
         **{
@@ -250,7 +261,7 @@ def read_run(run: Path | None) -> DictConfig:
     Raises:
         EvaluationError: The file cannot be read.
     """
-    file = run / "config.yaml" if run is not None else None
+    file = run / CONFIG_FILE if run is not None else None
     if file is None or not file.exists():
         return OmegaConf.create()
     try:

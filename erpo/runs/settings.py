@@ -34,6 +34,7 @@ _NO_SECRETS = {
     "prompt_key", "reward_fn_key", "image_key", "video_key", "audio_key", "teacher_key", "key", "eos_token", "pad_token"
 }  # fmt: skip
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+_NO_LOGIN = "***@"
 
 
 def without_secrets(settings: Any) -> Any:
@@ -48,7 +49,7 @@ def without_secrets(settings: Any) -> Any:
         }
     if isinstance(settings, list | tuple):
         return [without_secrets(value) for value in settings]
-    return _LOGIN.sub("***@", settings) if isinstance(settings, str) else settings
+    return _LOGIN.sub(_NO_LOGIN, settings) if isinstance(settings, str) else settings
 
 
 def secrets_in(settings: Any) -> set[str]:
@@ -57,6 +58,21 @@ def secrets_in(settings: Any) -> set[str]:
         found = {str(value) for name, value in settings.items() if _is_secret(str(name), value)}
         return found.union(*(secrets_in(value) for value in settings.values()))
     return set().union(*(secrets_in(value) for value in settings)) if isinstance(settings, list | tuple) else set()
+
+
+def left_out_of(settings: Any, name: str) -> list[str]:
+    """Names of the settings in which :func:`without_secrets` put a marker, a list's for what is in it.
+
+    Args:
+        settings: The value of a setting.
+        name: Its name.
+    """
+    if isinstance(settings, Mapping):
+        return [found for key, value in settings.items() for found in left_out_of(value, f"{name}.{key}")]
+    if isinstance(settings, list | tuple):
+        return [name] if any(left_out_of(value, name) for value in settings) else []
+    marked = isinstance(settings, str) and (settings == LEFT_OUT or f"://{_NO_LOGIN}" in settings)
+    return [name] if marked else []
 
 
 def _is_secret(name: str, value: Any) -> bool:
