@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from omegaconf import DictConfig, OmegaConf
 
 from erpo.runs.group_log import read_groups
-from erpo.runs.metrics_log import read_metrics
+from erpo.runs.metrics_log import held_out_names, read_metrics
 from erpo.runs.sample_log import read_samples
 from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, key_hex, on_grid, prompt_key
 from erpo.tracker.storage import STATE_FILE, load_state
@@ -66,8 +66,7 @@ class Run:
 
     def held_out_accuracy(self) -> pd.Series:
         """Mean of the held-out accuracies by step."""
-        names = [name for name in self.metrics.columns if name.startswith("val-core/") and "/mean@" in name]
-        return self.metrics[names].mean(axis=1).dropna()
+        return self.metrics[held_out_names(self.metrics.columns)].mean(axis=1).dropna()
 
     def tokens_at(self, steps: pd.Series) -> pd.Series:
         """Tokens generated up to and with each of these steps; NaN where no metrics tell."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from erpo.runs.group_log import read_groups
-from erpo.runs.metrics_log import read_metrics
+from erpo.runs.metrics_log import held_out_names, read_metrics
 from erpo.runs.settings import CONFIG_FILE
 
 # Steps at both ends that a share is averaged over: one step alone holds too few groups.
@@ -150,8 +150,7 @@ def _print_without_steps(run_folder: Path) -> None:
 
 
 def _held_out_accuracy(metrics: pd.DataFrame) -> pd.Series:
-    columns = [name for name in metrics.columns if name.startswith("val-core/") and "/mean@" in name]
-    return metrics[columns].mean(axis=1).dropna() if columns else pd.Series(dtype=float)
+    return metrics[held_out_names(metrics.columns)].mean(axis=1).dropna()
 
 
 def _newest_checkpoint(run_folder: Path) -> Path | None:
