@@ -25,8 +25,10 @@ def prepare_folders(config: DictConfig) -> Path:
         Folder of the run.
 
     Raises:
-        ConfigError: A folder is remote.
+        ConfigError: A folder is remote, or the run has none.
     """
+    if not OmegaConf.select(config, "trainer.default_local_dir"):
+        raise ConfigError("trainer.default_local_dir is not set; name a folder, or leave the setting out.")
     for name in _FOLDERS:
         value = OmegaConf.select(config, f"trainer.{name}", default=None)
         if not isinstance(value, str) or not value:
