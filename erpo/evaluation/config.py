@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from erpo.runs.settings import CONFIG_FILE, left_out_of
+from erpo.runs.errors import RunFolderError
+from erpo.runs.settings import CONFIG_FILE, left_out_of, setting
+from erpo.runs.settings import read_settings as run_settings
 from erpo.trainer.config import AccuracyConfig, ConfigError
 from erpo.trainer.early import MAX_TEMPERATURE
 
@@ -201,7 +203,7 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
     trained = read_run(run)
 
     def of_run(key: str, default: Any) -> Any:
-        return value_of(trained, key, default)
+        return setting(trained, key, default)
 
     changes: dict[str, Any] = {}
 
@@ -261,26 +263,10 @@ def read_run(run: Path | None) -> DictConfig:
     Raises:
         EvaluationError: The file cannot be read.
     """
-    file = run / CONFIG_FILE if run is not None else None
-    if file is None or not file.exists():
-        return OmegaConf.create()
     try:
-        trained = OmegaConf.load(file)
-    except Exception as error:  # of yaml, of omegaconf, of the file system
-        raise EvaluationError(f"{file} cannot be read ({str(error).splitlines()[0]}); fix or remove it.") from error
-    require(isinstance(trained, DictConfig), f"{file} holds no settings of a run; fix or remove it")
-    assert isinstance(trained, DictConfig)
-    return trained
-
-
-def value_of(trained: DictConfig, key: str, default: Any = None) -> Any:
-    """A setting of a run; ``default`` where it has none, or where it refers to what is not there."""
-    try:
-        value = OmegaConf.select(trained, key)
-        value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-    except OmegaConfBaseException:
-        return default
-    return default if value is None else value
+        return OmegaConf.create() if run is None else run_settings(run)
+    except RunFolderError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def require(condition: bool, message: str) -> None:

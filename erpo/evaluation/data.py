@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from erpo.evaluation.config import EvaluationError, read_run, value_of
+from erpo.evaluation.config import EvaluationError, read_run
+from erpo.runs.settings import setting
 from erpo.tracker import TrackerError, check_prompts, key_hex, prompt_key
 from erpo.tracker.keys import content_hash
 
@@ -123,12 +124,12 @@ def one_turn_warning(run: Path | None, files: Iterable[Path]) -> str:
         Empty if nothing is.
     """
     trained, rollout = read_run(run), "actor_rollout_ref.rollout"
-    loops = {value_of(trained, f"{rollout}.agent.default_agent_loop", _ONE_TURN)}
+    loops = {setting(trained, f"{rollout}.agent.default_agent_loop", _ONE_TURN)}
     for file in files:
         if "agent_name" in pq.read_schema(file).names:
             loops |= set(pq.read_table(file, columns=["agent_name"])["agent_name"].to_pylist())
     named = [f"the agent loop {loop}" for loop in sorted(map(str, loops - {_ONE_TURN, None, ""}))]
-    if any(value_of(trained, f"{rollout}.multi_turn.{name}") for name in ("tool_config_path", "function_tool_path")):
+    if any(setting(trained, f"{rollout}.multi_turn.{name}") for name in ("tool_config_path", "function_tool_path")):
         named.append("tools")
     if not named:
         return ""

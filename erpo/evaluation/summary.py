@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from erpo.evaluation.checkpoint import ModelSource
-from erpo.evaluation.config import EvaluationError, read_run, value_of
+from erpo.evaluation.config import EvaluationError, read_run
 from erpo.evaluation.estimators import CONFIDENCE, bootstrap, majority, pass_at_k, powers_up_to
 from erpo.evaluation.store import SETTINGS_FILE, write_whole
+from erpo.runs.settings import setting
 
 SUMMARY_FILE = "summary.json"
 MARKDOWN_FILE = "summary.md"
@@ -182,9 +183,9 @@ def describe_run(source: ModelSource) -> dict[str, Any] | None:
     if source.run is None:
         return None
     config = read_run(source.run)
-    base = value_of(config, "actor_rollout_ref.model.path")
+    base = setting(config, "actor_rollout_ref.model.path")
     return {
-        "method": value_of(config, "erpo.method"),
+        "method": setting(config, "erpo.method"),
         "base_model": str(base) if base is not None else None,
         "name": source.run.name,
         "step": source.step,
