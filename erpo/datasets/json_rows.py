@@ -8,16 +8,19 @@ that look like dates to times. A gold answer must stay what it is.
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from erpo.datasets.errors import DataError
 
 SUFFIXES = (".jsonl", ".json")
+# Digits to which an exponent is written out.
+_LONGEST = 400
 
 
 class Fraction(str):
-    """A number of a JSON file with a fraction, as it is written there."""
+    """A number of a JSON file with a fraction, with the digits that it has there."""
 
     __slots__ = ()
 
@@ -94,9 +97,17 @@ def _parse(text: str, where: str) -> Any:
 
 
 def _number(text: str) -> "int | Fraction":
-    """27.0 and 1e3 are integers; any other fraction keeps its digits."""
-    value = float(text)
-    return int(value) if value.is_integer() else Fraction(text)
+    """27.0 and 1e3 are integers; any other fraction keeps its digits, without an exponent."""
+    try:
+        value = Decimal(text)
+    # An exponent of more digits than anything has.
+    except InvalidOperation:
+        return Fraction(text)
+    if abs(value.adjusted()) > _LONGEST:
+        return Fraction(text)
+    if value == value.to_integral_value():
+        return int(value)
+    return Fraction(format(value, "f"))
 
 
 def _checked(row: Any, where: str) -> dict[str, Any]:

@@ -12,6 +12,9 @@ import numpy as np
 from erpo.datasets.errors import DataError
 from erpo.datasets.templates import strip_dapo
 
+# From here on a float has neighbours that are more than 1 apart.
+_EXACT = 2**53
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -64,16 +67,34 @@ def choose_layout(layouts: Iterable[Layout], columns: Iterable[str], where: str)
 
 
 def cell_text(value: Any) -> str:
-    """A cell as text: 27 and 27.0 are the same answer, and None is an empty one."""
+    """A cell as text: 27 and 27.0 are the same answer, None is an empty one, and no number has an exponent."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
+        if abs(value) >= _EXACT:
+            raise ValueError(f"holds {value!r}, a float, which has lost digits; store texts or integers")
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"holds a value of type {type(value).__name__} where a text or a number should be")
     if isinstance(value, float) and _widened(value):
         raise ValueError(f"holds {value!r}, a float32, which has lost digits; store texts or float64")
-    return str(value)
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")
+    return checked_text(value) if isinstance(value, str) else str(value)
+
+
+def checked_text(text: str) -> str:
+    """The text, if it can be written.
+
+    Raises:
+        ValueError: It holds half of a character, as JSON can.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        broken = ascii(text[error.start])
+        raise ValueError(f"holds half of a character ({broken}), which cannot be written; fix or remove it") from None
+    return text
 
 
 def _widened(value: float) -> bool:

@@ -17,7 +17,7 @@ from erpo.datasets.catalog import SETS
 from erpo.datasets.columns import ColumnPath, find_column, top_columns
 from erpo.datasets.errors import DataError
 from erpo.datasets.json_rows import Fraction
-from erpo.datasets.layouts import cell_text
+from erpo.datasets.layouts import cell_text, checked_text
 from erpo.datasets.prepare import BATCH, FORMAT_VERSION, Prepared, Problem, discard, finished, prompt_id, write
 from erpo.datasets.source import Rows
 from erpo.datasets.templates import Prompt
@@ -191,7 +191,7 @@ def _problem(value: Any, column: ColumnPath) -> str:
             f"has a problem of type {kind} (column {column.text!r}); name a column of texts with {column.option}, a "
             "nested one by dots as in prompt.0.content"
         )
-    text = (value or "").strip()
+    text = checked_text(value or "").strip()
     if not text:
         raise ValueError(f"has an empty problem (column {column.text!r}); fix or remove it")
     return text

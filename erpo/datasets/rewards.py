@@ -8,6 +8,7 @@ everything would pass such a check, so each row is also scored with a wrong answ
 
 import asyncio
 import inspect
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -191,8 +192,11 @@ def score(
         if inspect.isawaitable(result):
             result = asyncio.run(_awaited(result))
         values: dict[str, Any] = result if isinstance(result, dict) else {"score": result}
-        reward = values["score"]
-        return Score(row["name"], answer, float(reward), float(values.get("acc", reward)))
+        reward = float(values["score"])
+        accuracy = float(values.get("acc", reward))
+        if not math.isfinite(reward) or not math.isfinite(accuracy):
+            raise ValueError(f"its reward is {reward}, its accuracy {accuracy}")
+        return Score(row["name"], answer, reward, accuracy)
     except NotImplementedError:
         raise DataError(
             f"verl has no scorer for the data source {data_source!r}; prepare the set again, or name a reward function "
@@ -215,7 +219,8 @@ def gold_answers(row: dict[str, Any]) -> list[str]:
 
 def wrong_answer(*golds: str) -> str:
     """A wrong answer: the next integer where the first gold answer is one, else a number that no gold answer is."""
-    wrong = int(golds[0]) + 1 if re.fullmatch(r"-?\d+", golds[0]) else 1234567
+    # Python reads integers of up to 4,300 digits.
+    wrong = int(golds[0]) + 1 if re.fullmatch(r"-?\d{1,4000}", golds[0]) else 1234567
     while len(golds) > 1 and str(wrong) in golds:
         wrong += 1
     return str(wrong)

@@ -3,9 +3,10 @@
 """All checks of a machine, and those that are fast enough for every start of a run."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from erpo.environment.attention import attention_finding
 from erpo.environment.data import data_findings, image_findings
@@ -38,12 +39,20 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
     """
     from erpo.trainer.checks import check_settings
     from erpo.trainer.config import ConfigError
+    from erpo.trainer.early import missing_settings, wrong_numbers
 
-    on_cpu = config.trainer.device == "cpu"
+    device = OmegaConf.select(config, "trainer.device")
+    on_cpu = device == "cpu"
     listed = [] if on_cpu else gpus()
     yield from package_findings(on_cpu)
-    if config.trainer.device == "cuda":
+    if device == "cuda":
         yield from gpu_findings(listed)
+    problem = next(chain(missing_settings(config), wrong_numbers(config)), None)
+    if problem is not None:
+        # All further checks read such settings.
+        yield Finding("settings", Level.ERROR, problem, "change it, for the other checks need it")
+        yield from _host(Path("runs"), None, None)
+        return
     try:
         check_settings(config)
         yield Finding("settings", Level.OK, "accepted")
@@ -67,7 +76,7 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
         yield _joined(config, address)
     memory, checkpoint = _estimate(config, listed)
     yield memory
-    folder, kept = Path(config.trainer.default_local_dir or "runs"), config.trainer.max_actor_ckpt_to_keep
+    folder, kept = Path(config.trainer.default_local_dir), config.trainer.max_actor_ckpt_to_keep
     yield from _host(folder, checkpoint, kept, config.ray_kwargs.ray_init.get("_temp_dir"))
 
 

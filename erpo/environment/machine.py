@@ -112,7 +112,7 @@ def disk_findings(
     disk = shutil.disk_usage(_nearest(run_folder))
     found = f"{disk.free / _GIB:.0f} GiB free for {run_folder}"
     # verl writes a checkpoint before it removes the oldest.
-    number = 2 if kept is None else kept + 1
+    number = kept + 1 if isinstance(kept, int) else 2
     if checkpoint is None:
         yield Finding("disk", Level.OK, found)
     elif disk.free < number * checkpoint:

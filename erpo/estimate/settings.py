@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into the calculation: the card, the settings of the run, and what has to be assumed."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 GIB = 2**30
 
@@ -126,40 +128,56 @@ class RunSettings:
         Raises:
             EstimateError: The run uses something that the calculation does not cover.
         """
-        actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-        model = config.actor_rollout_ref.model
         _check_covered(config)
+        fsdp, model = config.actor_rollout_ref.actor.fsdp_config, config.actor_rollout_ref.model
+
+        def number(name: str, above: float = 0) -> Any:
+            return _number(config, name, above)
+
+        actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
         return cls(
-            gpus=config.trainer.nnodes * config.trainer.n_gpus_per_node,
-            gpus_per_node=config.trainer.n_gpus_per_node,
-            batch=config.data.train_batch_size,
-            mini_batch=actor.ppo_mini_batch_size,
-            n=rollout.n,
-            longest=config.data.max_prompt_length + config.data.max_response_length,
-            max_response=config.data.max_response_length,
-            train_tokens=actor.ppo_max_token_len_per_gpu,
-            infer_tokens=rollout.log_prob_max_token_len_per_gpu,
-            sequence_parallel=actor.fsdp_config.ulysses_sequence_parallel_size,
-            tensor_parallel=rollout.tensor_model_parallel_size,
-            memory_share=rollout.gpu_memory_utilization,
-            max_num_seqs=rollout.max_num_seqs,
-            bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
-            offload=actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload,
-            offload_policy=actor.fsdp_config.offload_policy,
-            steps=config.trainer.total_training_steps,
-            own_log_probs="erpo.trainer.engine" in str(config.actor_rollout_ref.model.get("external_lib")),
-            unit_temperature=float(rollout.temperature) == 1.0,
+            gpus=number("trainer.nnodes") * number("trainer.n_gpus_per_node"),
+            gpus_per_node=number("trainer.n_gpus_per_node"),
+            batch=number("data.train_batch_size"),
+            mini_batch=number(f"{actor}.ppo_mini_batch_size"),
+            n=number(f"{rollout}.n"),
+            longest=number("data.max_prompt_length") + number("data.max_response_length"),
+            max_response=number("data.max_response_length"),
+            train_tokens=number(f"{actor}.ppo_max_token_len_per_gpu"),
+            infer_tokens=number(f"{rollout}.log_prob_max_token_len_per_gpu"),
+            sequence_parallel=number(f"{actor}.fsdp_config.ulysses_sequence_parallel_size"),
+            tensor_parallel=number(f"{rollout}.tensor_model_parallel_size"),
+            memory_share=number(f"{rollout}.gpu_memory_utilization"),
+            max_num_seqs=number(f"{rollout}.max_num_seqs"),
+            bucket=number(f"{rollout}.checkpoint_engine.update_weights_bucket_megabytes") * 2**20,
+            offload=fsdp.param_offload and fsdp.optimizer_offload,
+            offload_policy=fsdp.offload_policy,
+            steps=number("trainer.total_training_steps"),
+            own_log_probs="erpo.trainer.engine" in str(model.get("external_lib")),
+            unit_temperature=float(number(f"{rollout}.temperature")) == 1.0,
             flash=OmegaConf.select(config, _ATTENTION, default=None) in (None, "flash_attention_2"),
             fused=model.fused_kernel_options.impl_backend if model.use_fused_kernels else None,
-            lora_rank=model.lora_rank,
-            test_freq=config.trainer.test_freq,
-            validation_responses=_validation_problems(config) * rollout.val_kwargs.n,
+            lora_rank=number("actor_rollout_ref.model.lora_rank", -1),
+            test_freq=number("trainer.test_freq", -math.inf),
+            validation_responses=_validation_problems(config) * number(f"{rollout}.val_kwargs.n"),
         )
 
 
+def _number(config: DictConfig, name: str, above: float) -> float:
+    try:
+        value = OmegaConf.select(config, name)
+    # Of a setting that is calculated from another one.
+    except OmegaConfBaseException as error:
+        raise EstimateError(f"{name} cannot be read ({str(error).splitlines()[0]}); set it") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < math.inf:
+        raise EstimateError(f"{name} is {value}; set a number" + (f" above {above:g}" if math.isfinite(above) else ""))
+    return value
+
+
 def _check_covered(config: DictConfig) -> None:
-    if config.trainer.total_training_steps is None:
-        raise EstimateError("trainer.total_training_steps is not set; name an experiment or set it")
+    for name in ("trainer.total_training_steps", "actor_rollout_ref.model.path"):
+        if OmegaConf.select(config, name) is None:
+            raise EstimateError(f"{name} is not set; name an experiment or set it")
     fsdp = "actor_rollout_ref.actor.fsdp_config"
     covered = [
         ("actor_rollout_ref.actor.strategy", "fsdp2"),
@@ -182,11 +200,11 @@ def _check_covered(config: DictConfig) -> None:
 
 def _validation_problems(config: DictConfig) -> int:
     """Problems in the validation sets: rows of the files, or what is known of a set that was not prepared yet."""
-    if config.trainer.test_freq <= 0:
+    if _number(config, "trainer.test_freq", -math.inf) <= 0:
         return 0
     import pyarrow.parquet as pq
 
-    files = config.data.val_files
+    files = OmegaConf.select(config, "data.val_files") or []
     total = 0
     for file in map(Path, [files] if isinstance(files, str) else files):
         if file.is_file():

@@ -16,6 +16,7 @@ from erpo.evaluation.data import Problem, answers_fingerprint, fingerprint, hold
 from erpo.evaluation.sampler import ProgressBar, Request, Sampler, prepare_process, request_seed
 from erpo.evaluation.scorer import Scorer, fold
 from erpo.evaluation.store import SampleStore
+from erpo.runs.settings import without_secrets
 
 # What a sample depends on. The engine's settings are not among them: a resume may need less memory.
 _DECIDING = (
@@ -106,7 +107,7 @@ def collect(source: ModelSource, settings: SamplingConfig, parts: Sequence[Part]
         scorer.close()
     samples = store.read()
     _report_unjudged(samples[samples["part"].isin([part.name for part in parts])])
-    for name in store.judged_otherwise(scorer.identity):
+    for name in store.judged_otherwise(without_secrets(scorer.identity)):
         print(f"{name} in {out} was judged with other settings; name it in sets= to judge it again")
     return samples
 
@@ -162,7 +163,7 @@ def _judge_part(part: Part, scorer: Scorer, store: SampleStore) -> None:
                 "judge": judge,
             }
         )
-    store.write_verdicts(part.name, verdicts, scorer.identity)
+    store.write_verdicts(part.name, verdicts, without_secrets(scorer.identity))
 
 
 def _report_unjudged(samples: pd.DataFrame) -> None:

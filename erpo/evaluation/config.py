@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from erpo.runs.errors import RunFolderError
+from erpo.runs.settings import CONFIG_FILE, left_out_of, setting
+from erpo.runs.settings import read_settings as run_settings
 from erpo.trainer.config import AccuracyConfig, ConfigError
 from erpo.trainer.early import MAX_TEMPERATURE
 
@@ -52,7 +55,7 @@ class SamplingConfig:
         reward_function: Python file or ``pkg://module`` with a reward function in verl's form; None takes the run's,
             else verl's scorer of the data source.
         reward_function_name: Its name.
-        reward_kwargs: Its further keyword arguments.
+        reward_kwargs: Its further keyword arguments; beside the run's where the function is the run's.
         reward_timeout: Seconds after which a response counts as one that the reward function cannot judge.
         accuracy: When a response is correct.
         apply_chat_template_kwargs: Arguments of the chat template; None takes the run's.
@@ -194,12 +197,13 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
         run: Folder of the run that the model belongs to; None if it belongs to none.
 
     Raises:
-        EvaluationError: The settings of the run cannot be read, or not be used here.
+        EvaluationError: The settings of the run cannot be read, or not be used here, or what is needed was left out of
+            them as a secret.
     """
     trained = read_run(run)
 
     def of_run(key: str, default: Any) -> Any:
-        return value_of(trained, key, default)
+        return setting(trained, key, default)
 
     changes: dict[str, Any] = {}
 
@@ -227,7 +231,16 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
     if settings.reward_function is None and of_run(f"{where}.path", None):
         changes["reward_function"] = of_run(f"{where}.path", None)
         changes["reward_function_name"] = of_run(f"{where}.name", "compute_score")
-        changes["reward_kwargs"] = of_run(f"{where}.reward_kwargs", {})
+        of_both = OmegaConf.merge(of_run(f"{where}.reward_kwargs", {}), settings.reward_kwargs)
+        changes["reward_kwargs"] = OmegaConf.to_object(of_both)
+    for name, value in changes.items():
+        for lacking in left_out_of(value, name):
+            # Of these two the command's replace the run's as a whole.
+            whole = lacking == name or name != "reward_kwargs"
+            raise EvaluationError(
+                f"{lacking} is not in {CONFIG_FILE} of the run, which holds nothing that looks like a secret; add "
+                + (f"{name}=... to the command, whole." if whole else f"+{lacking}=... to the command.")
+            )
     own, fallback = settings.accuracy, AccuracyConfig()
     changes["accuracy"] = AccuracySettings(
         **{
@@ -250,26 +263,10 @@ def read_run(run: Path | None) -> DictConfig:
     Raises:
         EvaluationError: The file cannot be read.
     """
-    file = run / "config.yaml" if run is not None else None
-    if file is None or not file.exists():
-        return OmegaConf.create()
     try:
-        trained = OmegaConf.load(file)
-    except Exception as error:  # of yaml, of omegaconf, of the file system
-        raise EvaluationError(f"{file} cannot be read ({str(error).splitlines()[0]}); fix or remove it.") from error
-    require(isinstance(trained, DictConfig), f"{file} holds no settings of a run; fix or remove it")
-    assert isinstance(trained, DictConfig)
-    return trained
-
-
-def value_of(trained: DictConfig, key: str, default: Any = None) -> Any:
-    """A setting of a run; ``default`` where it has none, or where it refers to what is not there."""
-    try:
-        value = OmegaConf.select(trained, key)
-        value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-    except OmegaConfBaseException:
-        return default
-    return default if value is None else value
+        return OmegaConf.create() if run is None else run_settings(run)
+    except RunFolderError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def require(condition: bool, message: str) -> None:

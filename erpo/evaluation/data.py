@@ -14,13 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from erpo.evaluation.config import EvaluationError
+from erpo.evaluation.config import EvaluationError, read_run
+from erpo.runs.settings import setting
 from erpo.tracker import TrackerError, check_prompts, key_hex, prompt_key
 from erpo.tracker.keys import content_hash
 
 _COLUMNS = ("data_source", "prompt", "reward_model")
 # verl's columns for what is neither text nor image.
 _REFUSED = ("videos", "audios")
+# verl's agent loop of one turn without tools: what the evaluation does.
+_ONE_TURN = "single_turn_agent"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,32 @@ def load_problems(path: Path) -> list[Problem]:
     except TrackerError as error:
         raise EvaluationError(f"{path}: {error}.") from error
     return list(problems.values())
+
+
+def one_turn_warning(run: Path | None, files: Iterable[Path]) -> str:
+    """What is sampled otherwise than in training, as one sentence: the evaluation takes one turn without tools.
+
+    Args:
+        run: Folder of the run that the model belongs to; None if it belongs to none.
+        files: Files of the sets.
+
+    Returns:
+        Empty if nothing is.
+    """
+    trained, rollout = read_run(run), "actor_rollout_ref.rollout"
+    loops = {setting(trained, f"{rollout}.agent.default_agent_loop", _ONE_TURN)}
+    for file in files:
+        if "agent_name" in pq.read_schema(file).names:
+            loops |= set(pq.read_table(file, columns=["agent_name"])["agent_name"].to_pylist())
+    named = [f"the agent loop {loop}" for loop in sorted(map(str, loops - {_ONE_TURN, None, ""}))]
+    if any(setting(trained, f"{rollout}.multi_turn.{name}") for name in ("tool_config_path", "function_tool_path")):
+        named.append("tools")
+    if not named:
+        return ""
+    return (
+        f"training uses {' and '.join(named)}, but every response here is one turn without tools, so these numbers are "
+        "not comparable with the run's own validation."
+    )
 
 
 def draw(problems: list[Problem], count: int | None, seed: int) -> list[Problem]:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimators over the responses of a set; P prompts, n responses each."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,21 +61,19 @@ def powers_up_to(n: int) -> list[int]:
 def majority(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
     """Probability that the most frequent answer of one prompt is correct; ties are broken by an even chance.
 
-    A response without an answer has no vote. Without any vote the prompt is wrong.
+    Correct responses vote for one answer, the right one, however they spell it: the scorer called them equal. A wrong
+    response votes for its own answer, and has no vote without one. Without any vote the prompt is wrong.
 
     Args:
         answers: Extracted answers, shape (n,).
-        correct: Whether each is correct, shape (n,). Where the scorer judges equal answers differently, the answer
-            counts with the share of its responses that are correct.
+        correct: Whether each is correct, shape (n,).
     """
-    votes = defaultdict(list)
-    for answer, right in zip(answers, correct, strict=True):
-        if answer is not None:
-            votes[answer].append(right)
-    if not votes:
-        return 0.0
-    most = max(len(rights) for rights in votes.values())
-    return float(np.mean([np.mean(rights) for rights in votes.values() if len(rights) == most]))
+    right = sum(correct)
+    wrong = Counter(answer for answer, is_right in zip(answers, correct, strict=True) if not is_right and answer)
+    most = max(wrong.values(), default=0)
+    if right != most:
+        return float(right > most)
+    return 1 / (1 + sum(votes == most for votes in wrong.values())) if right else 0.0
 
 
 def bootstrap(values: NDArray[np.float64], seed: int) -> Estimate:

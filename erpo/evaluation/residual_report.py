@@ -33,8 +33,12 @@ def write_report(
     for_all: SuggestionForAll,
     source: ModelSource,
     folder: Path,
+    warning: str = "",
 ) -> str:
-    """Write JSON, Markdown and picture; returns the tables and the suggestions for the terminal."""
+    """Write JSON, Markdown and picture; returns the tables and the suggestions for the terminal.
+
+    ``warning`` is of :func:`erpo.evaluation.data.one_turn_warning`.
+    """
     held = json.loads((folder / SETTINGS_FILE).read_text())
     parts = set(samples["part"])
     summary = {
@@ -48,13 +52,15 @@ def write_report(
         "n": int(samples["sample"].max()) + 1,
         "skipped": next(part["skipped"] for name, part in held["parts"].items() if name in parts),
         "unjudged": int(samples["error"].notna().sum()),
+        "warning": warning,
         "temperatures": [asdict(row) for row in rows],
         "suggestion": asdict(suggestion),
         "suggestion_for_all": asdict(for_all),
     }
     short = (
         f"# Residual share of {source.name}\n\n{_table(summary, rows)}\n## Tolerance\n\n{_tolerance(rows)}\n"
-        f"## Suggestion\n\n{_suggestion(suggestion)}\n## Suggestion for all prompts\n\n{_for_all(for_all)}"
+        f"## Suggestion\n\n{_suggestion(suggestion, rows[0].temperature)}\n"
+        f"## Suggestion for all prompts\n\n{_for_all(for_all)}"
     )
     examples = _examples(samples, rows, choose_prompts(samples, rows))
     write_whole(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
@@ -127,7 +133,7 @@ def _for_all(suggestion: SuggestionForAll) -> str:
 
 def _notes(summary: Mapping[str, Any]) -> str:
     """What is missing in the numbers."""
-    notes = ""
+    notes = f"Warning: {summary['warning']}\n" if summary["warning"] else ""
     if summary["skipped"]:
         notes += f"{summary['skipped']} prompts were too long and are not in these numbers.\n"
     if summary["unjudged"]:
@@ -135,11 +141,12 @@ def _notes(summary: Mapping[str, Any]) -> str:
     return "\n" + notes if notes else ""
 
 
-def _suggestion(suggestion: Suggestion) -> str:
+def _suggestion(suggestion: Suggestion, base: float) -> str:
     if suggestion.t_max is None:
         return f"None. {suggestion.reason}\n"
-    settings = f"erpo.schedule.linear.t_max={suggestion.t_max:g} erpo.schedule.linear.dt={suggestion.dt:g}"
-    return f"`{settings}`\n\n{suggestion.reason}\n"
+    # The schedule starts from the rollout's temperature, which need not be the lowest that was measured.
+    settings = f"actor_rollout_ref.rollout.temperature={base:g} erpo.schedule.linear.t_max={suggestion.t_max:g}"
+    return f"`{settings} erpo.schedule.linear.dt={suggestion.dt:g}`\n\n{suggestion.reason}\n"
 
 
 def _examples(samples: pd.DataFrame, rows: list[Row], keys: list[str]) -> str:

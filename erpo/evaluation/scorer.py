@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,8 @@ from erpo.trainer.config import AccuracyConfig
 
 # What verl's math_dapo gives as the answer where it finds none.
 _NO_ANSWER = "[INVALID]"
+# A whole line: models write headings such as "#### 3. Solve for x".
+_HASHES = re.compile(r"^#### *\$?(-?\d[\d,]*(?:\.\d+)?)\.?[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,8 @@ def fold(identity: Mapping[str, Any], answers: str) -> str:
 def extract_answer(result: Any, response: str) -> str | None:
     r"""The answer that a response votes for.
 
-    ``pred`` of the scorer's result where it has one, else what stands in the last ``\boxed{}``, normalised by verl's
-    own ``math_reward`` (whose scorer returns no ``pred``).
+    ``pred`` of the scorer's result where it has one, else the last of what stands in ``\boxed{}``, normalised by verl's
+    own ``math_reward``, and of the numbers in lines ``#### X``, as GSM8K has them (whose scorers return no ``pred``).
     """
     from verl.utils.reward_score.math_reward import last_boxed_only_string, remove_boxed, strip_string
 
@@ -210,6 +213,9 @@ def extract_answer(result: Any, response: str) -> str | None:
         answer = result["pred"]
         return None if answer is None or answer in (_NO_ANSWER, "") else str(answer)
     boxed = last_boxed_only_string(response)
+    *_, hashes = None, *_HASHES.finditer(response)
+    if hashes is not None and hashes.start() > (-1 if boxed is None else response.rfind(boxed)):
+        return hashes[1].replace(",", "")
     if boxed is None:
         return None
     try:

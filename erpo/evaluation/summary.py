@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from erpo.evaluation.checkpoint import ModelSource
-from erpo.evaluation.config import EvaluationError, read_run, value_of
+from erpo.evaluation.config import EvaluationError, read_run
 from erpo.evaluation.estimators import CONFIDENCE, bootstrap, majority, pass_at_k, powers_up_to
 from erpo.evaluation.store import SETTINGS_FILE, write_whole
+from erpo.runs.settings import setting
 
 SUMMARY_FILE = "summary.json"
 MARKDOWN_FILE = "summary.md"
@@ -31,14 +32,18 @@ def summarize_set(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
 
     Returns:
         JSON values: ``prompts``, ``n``, ``mean`` (mean@n), ``pass`` (pass@k by k), ``maj`` (maj@n; None where no
-        response has an answer that could be counted), each as value, low and high; ``length`` in tokens, ``truncated``
-        as a share, ``unjudged`` responses, which count as wrong.
+        response has an answer, or most of the wrong ones that were not cut have none and could not vote), each as
+        value, low and high; ``length`` in tokens, ``truncated`` as a share, ``unjudged`` responses, which count as
+        wrong.
     """
     # In the order of the file, so that the resampled prompts are the same in every summary.
     groups = samples.groupby("key", sort=False)
     correct = groups["correct"].sum().to_numpy(dtype=np.int64)
     n = len(samples) // len(correct)
-    if samples["answer"].notna().any():
+    answered = samples["answer"].notna()
+    # A cut response has no answer in any form.
+    voters = ~samples["correct"].astype(bool) & ~samples["truncated"].astype(bool)
+    if answered.any() and (answered & voters).sum() >= voters.sum() / 2:
         votes = np.array([majority(_texts(group["answer"]), group["correct"].tolist()) for _, group in groups])
         maj = asdict(bootstrap(votes, seed))
     else:
@@ -60,13 +65,14 @@ def summarize_set(samples: pd.DataFrame, seed: int) -> dict[str, Any]:
     }
 
 
-def write_summary(samples: pd.DataFrame, source: ModelSource, folder: Path) -> str:
+def write_summary(samples: pd.DataFrame, source: ModelSource, folder: Path, warning: str = "") -> str:
     """Summarise every complete set of an evaluation; write the JSON and the Markdown.
 
     Args:
         samples: All samples of the folder.
         source: The model.
         folder: Folder of the evaluation.
+        warning: Of :func:`erpo.evaluation.data.one_turn_warning`.
 
     Returns:
         The Markdown.
@@ -88,6 +94,7 @@ def write_summary(samples: pd.DataFrame, source: ModelSource, folder: Path) -> s
         "judging": held["judging"],
         "confidence": CONFIDENCE,
         "versions": versions(),
+        "warning": warning,
         "sets": sets,
     }
     text = markdown(summary)
@@ -118,16 +125,16 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return (
         f"# {summary['model']}\n\n{table(header, rows)}\n"
         f"Percent, with {summary['confidence']:.0%} intervals (bootstrap over prompts). mean@n = pass@1; pass@k is "
-        f"unbiased, from the n responses; maj@n: {DASH} where no answers could be extracted. Sampled at "
-        f"T = {temperatures}, top_p {settings['top_p']:g}, top_k {settings['top_k']}, at most "
-        f"{settings['max_response_length']} tokens, seed {settings['seed']}.\n{_notes(sets)}"
+        f"unbiased, from the n responses; maj@n: {DASH} where most wrong responses have no answer to vote for. Sampled "
+        f"at T = {temperatures}, top_p {settings['top_p']:g}, top_k {settings['top_k']}, at most "
+        f"{settings['max_response_length']} tokens, seed {settings['seed']}.\n{_notes(summary)}"
     )
 
 
-def _notes(sets: Mapping[str, Any]) -> str:
+def _notes(summary: Mapping[str, Any]) -> str:
     """What is missing in the numbers, a line for each set."""
-    lines = []
-    for name, numbers in sets.items():
+    lines = [f"Warning: {summary['warning']}\n"] if summary["warning"] else []
+    for name, numbers in summary["sets"].items():
         if numbers["skipped"]:
             lines.append(f"{name}: {numbers['skipped']} prompts were too long and are not in these numbers.\n")
         if numbers["unjudged"]:
@@ -176,9 +183,9 @@ def describe_run(source: ModelSource) -> dict[str, Any] | None:
     if source.run is None:
         return None
     config = read_run(source.run)
-    base = value_of(config, "actor_rollout_ref.model.path")
+    base = setting(config, "actor_rollout_ref.model.path")
     return {
-        "method": value_of(config, "erpo.method"),
+        "method": setting(config, "erpo.method"),
         "base_model": str(base) if base is not None else None,
         "name": source.run.name,
         "step": source.step,

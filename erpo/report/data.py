@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from erpo.runs.group_log import read_groups
-from erpo.runs.metrics_log import read_metrics
+from erpo.runs.metrics_log import held_out_names, read_metrics
 from erpo.runs.sample_log import read_samples
+from erpo.runs.settings import read_settings, run_names, setting
 from erpo.tracker import PromptTracker, TrackerConfig, TrackerError, is_raised, key_hex, prompt_key
 from erpo.tracker.storage import STATE_FILE, load_state
 
@@ -64,8 +65,7 @@ class Run:
 
     def held_out_accuracy(self) -> pd.Series:
         """Mean of the held-out accuracies by step."""
-        names = [name for name in self.metrics.columns if name.startswith("val-core/") and "/mean@" in name]
-        return self.metrics[names].mean(axis=1).dropna()
+        return self.metrics[held_out_names(self.metrics.columns)].mean(axis=1).dropna()
 
     def tokens_at(self, steps: pd.Series) -> pd.Series:
         """Tokens generated up to and with each of these steps; NaN where no metrics tell."""
@@ -80,32 +80,19 @@ def load_runs(folders: Sequence[str | Path]) -> list[Run]:
 
     Raises:
         FileNotFoundError: A folder is not one of a run.
-        ValueError: A folder is named twice.
+        ValueError: A folder is named twice, or its settings cannot be read.
     """
     paths = [Path(folder) for folder in folders]
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError("a run folder is named twice; name each run once.")
     settings = [_settings(path) for path in paths]
-    methods = [
-        str(OmegaConf.select(config, "erpo.method") or path.resolve().name)
-        for config, path in zip(settings, paths, strict=True)
-    ]
-    names = [
-        method if methods.count(method) == 1 else f"{method} ({path.resolve().name})"
-        for method, path in zip(methods, paths, strict=True)
-    ]
-    # Folders of one name in different places.
-    names = [name if names.count(name) == 1 else f"{name} #{names[:i].count(name) + 1}" for i, name in enumerate(names)]
-    return [_load(*arguments) for arguments in zip(names, paths, settings, strict=True)]
+    return [_load(*arguments) for arguments in zip(run_names(paths), paths, settings, strict=True)]
 
 
 def _settings(folder: Path) -> DictConfig:
     if not any((folder / name).exists() for name in ("config.yaml", "groups", "metrics.jsonl")):
         raise FileNotFoundError(f"{folder} is not the folder of an ERPO run; name one that holds config.yaml.")
-    path = folder / "config.yaml"
-    config = OmegaConf.load(path) if path.exists() else OmegaConf.create()
-    assert isinstance(config, DictConfig)
-    return config
+    return read_settings(folder)
 
 
 def _load(name: str, folder: Path, config: DictConfig) -> Run:
@@ -113,10 +100,10 @@ def _load(name: str, folder: Path, config: DictConfig) -> Run:
     metrics = pd.DataFrame(index=pd.Index([], name="step")) if metrics is None else metrics
     groups = _or_none(read_groups, folder)
     groups = pd.DataFrame() if groups is None else groups[groups["outcome"].isin(KINDS)].reset_index(drop=True)
-    schedule = OmegaConf.select(config, "erpo.schedule.name") or "none"
-    section = "own" if OmegaConf.select(config, "erpo.schedule.path") else schedule
-    cap = OmegaConf.select(config, f"erpo.schedule.{section}.t_max")
-    base = OmegaConf.select(config, "actor_rollout_ref.rollout.temperature")
+    schedule = setting(config, "erpo.schedule.name") or "none"
+    section = "own" if setting(config, "erpo.schedule.path") else schedule
+    cap = setting(config, f"erpo.schedule.{section}.t_max")
+    base = setting(config, "actor_rollout_ref.rollout.temperature")
     if base is None:
         base = groups["temperature"].min() if len(groups) else np.nan
     if len(groups):
@@ -141,8 +128,8 @@ def _load(name: str, folder: Path, config: DictConfig) -> Run:
 
 def _prompt_texts(config: DictConfig, keys: set[str]) -> dict[str, str]:
     """Texts of prompts from the Parquet files that the run was trained on, where they can be read."""
-    files = OmegaConf.select(config, "data.train_files") or []
-    column = OmegaConf.select(config, "data.prompt_key") or "prompt"
+    files = setting(config, "data.train_files") or []
+    column = setting(config, "data.prompt_key") or "prompt"
     texts: dict[str, str] = {}
     for file in [files] if isinstance(files, str) else files:
         try:

@@ -4,7 +4,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ def read_metrics(run_folder: str | Path) -> pd.DataFrame:
     if not lines:
         raise FileNotFoundError(f"{run_folder} holds no {FILE_NAME}; name the folder of an ERPO run.")
     return pd.DataFrame(lines).groupby("step").last()
+
+
+def held_out_names(names: Iterable[str]) -> list[str]:
+    """Names of the metrics whose mean is the held-out accuracy: mean@k of each set.
+
+    verl's own are taken where there are no others, as in a run of an earlier version: they are mean rewards where the
+    reward function returns no ``acc``.
+
+    Args:
+        names: Names of a run's metrics.
+    """
+    names = list(names)
+    ours = [name for name in names if re.fullmatch(r"erpo/val/.+/mean@\d+", name)]
+    return ours or [name for name in names if name.startswith("val-core/") and "/mean@" in name]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -15,9 +15,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from omegaconf import OmegaConf
 
+from erpo.runs.errors import RunFolderError
 from erpo.runs.group_log import read_groups
+from erpo.runs.settings import run_names
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 _COLOURS = {"all_correct": "#E69F00", "mixed": "#0072B2", "all_wrong": "#999999"}
@@ -35,14 +36,15 @@ def plot_runs(run_folders: Sequence[Path], out: Path) -> None:
 
     Raises:
         FileNotFoundError: A folder holds no run.
+        RunFolderError: The settings of a run cannot be read.
     """
-    runs = {_method(folder): read_groups(folder) for folder in run_folders}
+    runs = dict(zip(run_names(run_folders), map(read_groups, run_folders), strict=True))
     figure, axes = plt.subplots(
         2, len(runs), figsize=(5 * len(runs), 6), sharex=True, sharey="row", squeeze=False, layout="constrained"
     )
-    for column, (method, groups) in enumerate(runs.items()):
+    for column, (name, groups) in enumerate(runs.items()):
         _draw_outcomes(axes[0][column], groups)
-        axes[0][column].set_title(method)
+        axes[0][column].set_title(name)
         _draw_temperatures(axes[1][column], groups)
         axes[1][column].set_xlabel("training step")
     axes[0][0].set_ylabel(f"share of groups (mean of {_WINDOW} steps)")
@@ -73,11 +75,6 @@ def _draw_temperatures(axis: plt.Axes, groups: pd.DataFrame) -> None:
     axis.grid(alpha=0.3)
 
 
-def _method(run_folder: Path) -> str:
-    settings = run_folder / "config.yaml"
-    return str(OmegaConf.load(settings).erpo.method) if settings.exists() else run_folder.name
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Draw the kinds and temperatures of the groups of runs.")
@@ -86,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         plot_runs(options.runs, options.out)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, RunFolderError) as error:
         parser.exit(1, f"error: {error}\n")
     print(options.out)
 

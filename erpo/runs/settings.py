@@ -8,12 +8,14 @@ move to ``superseded/``. A start that fails before that leaves the run's own set
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from erpo.runs.errors import RunFolderError
 from erpo.runs.files import write_whole
 from erpo.runs.superseded import move
 
@@ -34,6 +36,7 @@ _NO_SECRETS = {
     "prompt_key", "reward_fn_key", "image_key", "video_key", "audio_key", "teacher_key", "key", "eos_token", "pad_token"
 }  # fmt: skip
 _LOGIN = re.compile(r"(?<=://)[^/\s@]+@")
+_NO_LOGIN = "***@"
 
 
 def without_secrets(settings: Any) -> Any:
@@ -48,7 +51,7 @@ def without_secrets(settings: Any) -> Any:
         }
     if isinstance(settings, list | tuple):
         return [without_secrets(value) for value in settings]
-    return _LOGIN.sub("***@", settings) if isinstance(settings, str) else settings
+    return _LOGIN.sub(_NO_LOGIN, settings) if isinstance(settings, str) else settings
 
 
 def secrets_in(settings: Any) -> set[str]:
@@ -59,8 +62,66 @@ def secrets_in(settings: Any) -> set[str]:
     return set().union(*(secrets_in(value) for value in settings)) if isinstance(settings, list | tuple) else set()
 
 
+def left_out_of(settings: Any, name: str) -> list[str]:
+    """Names of the settings in which :func:`without_secrets` put a marker, a list's for what is in it.
+
+    Args:
+        settings: The value of a setting.
+        name: Its name.
+    """
+    if isinstance(settings, Mapping):
+        return [found for key, value in settings.items() for found in left_out_of(value, f"{name}.{key}")]
+    if isinstance(settings, list | tuple):
+        return [name] if any(left_out_of(value, name) for value in settings) else []
+    marked = isinstance(settings, str) and (settings == LEFT_OUT or f"://{_NO_LOGIN}" in settings)
+    return [name] if marked else []
+
+
 def _is_secret(name: str, value: Any) -> bool:
     return isinstance(value, str) and value != "" and name not in _NO_SECRETS and bool(_SECRET.search(name))
+
+
+def read_settings(run_folder: Path) -> DictConfig:
+    """Settings in a run's folder, empty without them.
+
+    Raises:
+        RunFolderError: The file cannot be read.
+    """
+    file = run_folder / CONFIG_FILE
+    if not file.exists():
+        return OmegaConf.create()
+    try:
+        settings = OmegaConf.load(file)
+    except Exception as error:  # of yaml, of omegaconf, of the file system
+        raise RunFolderError(f"{file} cannot be read ({str(error).splitlines()[0]}); fix or remove it.") from error
+    if not isinstance(settings, DictConfig):
+        raise RunFolderError(f"{file} holds no settings of a run; fix or remove it.")
+    return settings
+
+
+def setting(settings: DictConfig, name: str, default: Any = None) -> Any:
+    """A setting of a run; ``default`` where it has none, or where it refers to what is not there."""
+    try:
+        value = OmegaConf.select(settings, name)
+        value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException:
+        return default
+    return default if value is None else value
+
+
+def run_names(run_folders: Sequence[Path]) -> list[str]:
+    """What each run is called beside the others: its method, with the folder's name where two runs share a method.
+
+    Raises:
+        RunFolderError: The settings of a run cannot be read.
+    """
+    methods = [str(setting(read_settings(path), "erpo.method") or path.resolve().name) for path in run_folders]
+    names = [
+        method if methods.count(method) == 1 else f"{method} ({path.resolve().name})"
+        for method, path in zip(methods, run_folders, strict=True)
+    ]
+    # Folders of one name in different places.
+    return [name if names.count(name) == 1 else f"{name} #{names[:i].count(name) + 1}" for i, name in enumerate(names)]
 
 
 class PrivateLog:

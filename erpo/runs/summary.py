@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from erpo.runs.group_log import read_groups
-from erpo.runs.metrics_log import read_metrics
-from erpo.runs.settings import CONFIG_FILE
+from erpo.runs.metrics_log import held_out_names, read_metrics
+from erpo.runs.settings import read_settings, setting
 from erpo.tracker import is_raised
 
 # Steps at both ends that a share is averaged over: one step alone holds too few groups.
@@ -91,10 +90,7 @@ def summarize(run_folder: str | Path) -> RunSummary:
 
 def base_temperature(run_folder: str | Path) -> float | None:
     """Sampling temperature of a prompt that is not raised, by the settings in a run's folder; None without them."""
-    path = Path(run_folder) / CONFIG_FILE
-    if not path.exists():
-        return None
-    temperature = OmegaConf.select(OmegaConf.load(path), "actor_rollout_ref.rollout.temperature", default=None)
+    temperature = setting(read_settings(Path(run_folder)), "actor_rollout_ref.rollout.temperature")
     return None if temperature is None else float(temperature)
 
 
@@ -152,8 +148,7 @@ def _print_without_steps(run_folder: Path) -> None:
 
 
 def _held_out_accuracy(metrics: pd.DataFrame) -> pd.Series:
-    columns = [name for name in metrics.columns if name.startswith("val-core/") and "/mean@" in name]
-    return metrics[columns].mean(axis=1).dropna() if columns else pd.Series(dtype=float)
+    return metrics[held_out_names(metrics.columns)].mean(axis=1).dropna()
 
 
 def _newest_checkpoint(run_folder: Path) -> Path | None:

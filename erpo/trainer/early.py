@@ -68,7 +68,7 @@ def missing_settings(config: DictConfig) -> Iterator[str]:
 
 def late_failures(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     """What the trainer would stumble over, each in one sentence."""
-    yield from _numbers(config)
+    yield from wrong_numbers(config)
     yield from _group_size(config, erpo)
     yield from _resume(config, erpo)
     yield from _reward(config, erpo)
@@ -84,7 +84,8 @@ def late_failures(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
         )
 
 
-def _numbers(config: DictConfig) -> Iterator[str]:
+def wrong_numbers(config: DictConfig) -> Iterator[str]:
+    """Settings that have to be numbers, and are none or too small."""
     for name in (
         "data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes",
         "trainer.n_gpus_per_node", "trainer.total_epochs", "actor_rollout_ref.rollout.n",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from erpo.runs.settings import CONFIG_FILE
+from erpo.runs.settings import read_settings, setting
 from erpo.trainer.config import ConfigError
 
 _FOLDERS = ("default_local_dir", "resume_from_path", "rollout_data_dir", "validation_data_dir")
@@ -64,12 +64,11 @@ def _go_on_with_its_own(config: DictConfig) -> None:
     A job that was preempted is started by the same command, and must not go back to where it began.
     """
     trainer = config.trainer
-    settings = Path(trainer.default_local_dir) / CONFIG_FILE
+    folder = Path(trainer.default_local_dir)
     if trainer.resume_mode != "resume_path" or not trainer.resume_from_path or not same_command_continues(config):
         return
-    if not settings.is_file() or not (settings.parent / _MARKER).is_file():
-        return
-    if OmegaConf.select(OmegaConf.load(settings), "trainer.resume_from_path") == trainer.resume_from_path:
+    went_on_from = setting(read_settings(folder), "trainer.resume_from_path")
+    if (folder / _MARKER).is_file() and went_on_from == trainer.resume_from_path:
         trainer.resume_mode = "auto"
         print(f"the run went on from {trainer.resume_from_path}; it continues from its own newest checkpoint")
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tensordict import TensorDict
 
+from erpo.runs.metrics_log import held_out_names
 from erpo.tracker import Outcome, is_raised
 from erpo.trainer.config import AccuracyConfig
 from erpo.trainer.groups import Group
@@ -236,7 +237,7 @@ def step_line(metrics: Mapping[str, Any], step: int, total_steps: int) -> str:
     """One readable line for the console."""
     get = metrics.get
     parts = [f"step {step}/{total_steps}"]
-    accuracy = [value for name, value in metrics.items() if name.startswith("val-core/") and "/mean@" in name]
+    accuracy = [metrics[name] for name in held_out_names(metrics)]
     if accuracy:
         parts.append(f"held-out accuracy {np.mean(accuracy):.3f}")
     if "erpo/groups/frac_mixed" in metrics:

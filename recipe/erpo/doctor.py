@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+from omegaconf import OmegaConf
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -29,7 +30,7 @@ def findings(overrides: list[str]) -> Iterable[Finding]:
     if not overrides:
         return examine_machine()
     config = compose_experiment(overrides)
-    if config.trainer.device == "cpu":
+    if OmegaConf.select(config, "trainer.device") == "cpu":
         from erpo.platform.cpu import activate
 
         activate()

@@ -20,16 +20,18 @@ def evaluate(config: DictConfig) -> None:
         EvaluationError: Something cannot be used.
     """
     from erpo.evaluation.collect import Part, collect, folder_of
-    from erpo.evaluation.data import find_sets, load_problems
+    from erpo.evaluation.data import find_sets, load_problems, one_turn_warning
     from erpo.evaluation.summary import write_summary
 
     settings, source = find(EvalConfig, config)
     assert settings.n is not None and settings.temperature is not None
     files = find_sets(settings.sets, settings.data_folder)
     parts = [Part(name, load_problems(file), settings.n, settings.temperature) for name, file in files.items()]
+    if warning := one_turn_warning(source.run, files.values()):
+        print(f"warning: {warning}")
     out = folder_of(source, settings, "eval")
     samples = collect(source, settings, parts, out)
-    print(f"\n{write_summary(samples, source, out)}\n{out}")
+    print(f"\n{write_summary(samples, source, out, warning)}\n{out}")
 
 
 @hydra.main(config_path=str(CONFIG_FOLDER), config_name="eval", version_base=None)

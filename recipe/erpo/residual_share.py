@@ -26,7 +26,7 @@ def measure(config: DictConfig) -> None:
         EvaluationError: Something cannot be used.
     """
     from erpo.evaluation.collect import Part, collect, folder_of
-    from erpo.evaluation.data import draw, find_set, load_problems
+    from erpo.evaluation.data import draw, find_set, load_problems, one_turn_warning
     from erpo.evaluation.residual import part_name, residual_rows, suggest
     from erpo.evaluation.residual_report import REPORT_FILE, write_report
     from erpo.evaluation.tolerance import suggest_for_all
@@ -44,13 +44,16 @@ def measure(config: DictConfig) -> None:
         Part(name, problems, settings.n, temperature, label=name, tail=True)
         for name, (temperature, _) in zip(names, visits, strict=True)
     ]
+    if warning := one_turn_warning(source.run, [file]):
+        print(f"warning: {warning}")
     out = folder_of(source, settings, "residual_share")
     samples = collect(source, settings, parts, out)
     # The folder may hold further temperatures of an earlier call.
     samples = samples[samples["part"].isin(names)]
     rows = residual_rows(samples, temperatures, settings.seed, AccuracyConfig(**asdict(settings.accuracy)))
     prompts = samples["key"].nunique()
-    report = write_report(samples, rows, suggest(rows, prompts), suggest_for_all(rows, prompts), source, out)
+    suggestions = suggest(rows, prompts), suggest_for_all(rows, prompts)
+    report = write_report(samples, rows, *suggestions, source, out, warning)
     print(f"\n{report}\n{out / REPORT_FILE}")
 
 

@@ -384,11 +384,23 @@ def test_real_solutions_are_no_answers_and_the_check_says_so(tmp_path, prepared)
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(np.float32(0.1), None), (0.1, "0.1"), (0.5, "0.5"), (1 / 3, str(1 / 3)), (2.0**40, str(2**40))]
+    ("value", "text"),
+    [
+        (np.float32(0.1), None),
+        (0.1, "0.1"),
+        (0.5, "0.5"),
+        (1 / 3, str(1 / 3)),
+        (2.0**40, str(2**40)),
+        (0.00001, "0.00001"),
+        (-1.5e-7, "-0.00000015"),
+        (2.0**53 - 1, str(2**53 - 1)),
+        (2.0**53, None),
+        (-1e23, None),
+    ],
 )
-def test_a_float32_is_refused_and_not_widened(value, text):
+def test_a_float_is_written_out_or_refused_where_it_has_lost_digits(value, text):
     if text is None:
-        with pytest.raises(ValueError, match="a float32, which has lost digits"):
+        with pytest.raises(ValueError, match=r"a float(32)?, which has lost digits"):
             cell_text(float(value))
     else:
         assert cell_text(float(value)) == text
@@ -407,3 +419,31 @@ def test_a_killed_division_leaves_no_file_of_another(tmp_path, write, monkeypatc
     with pytest.raises(SystemExit):
         main([*arguments, "--seed", "1"])
     assert not list((tmp_path / "out").glob("mine_*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "gold"),
+    [
+        ("12345678901234567890.5", "12345678901234567890.5"),
+        ("9007199254740993.0", "9007199254740993"),
+        ("1e23", "1" + 23 * "0"),
+        ("1.00000000000000000001", "1.00000000000000000001"),
+        ("1.5e-5", "0.000015"),
+        ("-0.0", "0"),
+        ("1e999", "1e999"),
+        ("1e99999999999999999999", "1e99999999999999999999"),
+    ],
+)
+def test_numbers_of_json_files_keep_their_digits(tmp_path, prepared, number, gold):
+    (tmp_path / "rows.jsonl").write_text(f'{{"q": "a", "gold": {number}}}\n')
+    files, _ = prepared("--source", tmp_path / "rows.jsonl", *COLUMNS)
+    assert golds(files["mine"]) == [gold]
+
+
+@pytest.mark.parametrize("row", ['{"q": "a\\ud83d", "gold": "1"}', '{"q": "a", "gold": "1\\ud83d"}'])
+@pytest.mark.parametrize("known", [True, False])
+def test_half_a_character_is_named_by_its_row(tmp_path, prepared, row, known):
+    rows = row.replace("q", "problem").replace("gold", "answer") if known else row
+    (tmp_path / "rows.jsonl").write_text(rows + "\n")
+    with pytest.raises(SystemExit, match=r"error: row 1 of .* half of a character \('.ud83d'\)"):
+        prepared("--source", tmp_path / "rows.jsonl", *([] if known else COLUMNS), name="math500" if known else "mine")

@@ -107,7 +107,10 @@ def test_accepted_wrong_answers_are_found(file_of):
     assert [score.answer for score in report.fooled] == ["1234567"]
 
 
-@pytest.mark.parametrize(("gold", "wrong"), [("35", "36"), ("-1", "0"), ("\\frac12", "1234567"), ("1.5", "1234567")])
+@pytest.mark.parametrize(
+    ("gold", "wrong"),
+    [("35", "36"), ("-1", "0"), ("\\frac12", "1234567"), ("1.5", "1234567"), ("1" * 5000, "1234567")],
+)
 def test_wrong_answers_are_wrong(gold, wrong):
     assert wrong_answer(gold) == wrong
 
@@ -155,3 +158,13 @@ def test_files_of_others_are_refused(tmp_path, file_of):
     pq.write_table(pa.Table.from_pylist(rows), path)
     with pytest.raises(DataError, match="no scorer for the data source 'arithmetic'"):
         check_rewards(path)
+
+
+@pytest.mark.parametrize("value", ["float('nan')", "{'score': 1.0, 'acc': float('inf')}"])
+def test_a_reward_that_is_no_number_is_a_failure(tmp_path, file_of, value):
+    (tmp_path / "reward.py").write_text(
+        "def compute_score(solution_str, ground_truth, **row):\n"
+        f"    return 1.0 if solution_str.endswith(ground_truth) else {value}\n"
+    )
+    with pytest.raises(SystemExit, match=r"the reward function fails on .* its reward is"):
+        main([str(file_of("math500", ["27"])), "--reward-function", str(tmp_path / "reward.py")])

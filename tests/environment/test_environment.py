@@ -228,6 +228,26 @@ def test_the_cluster_that_a_run_would_join(build, monkeypatch):
     assert finding.level is Level.ERROR and "num_cpus and num_gpus" in finding.found
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("actor_rollout_ref.model.path", None, "is not set"),
+        ("actor_rollout_ref.rollout.n", "???", "is not set"),
+        ("data.train_files", "???", "is not set"),
+        ("trainer.default_local_dir", None, "is not set"),
+        ("trainer.device", "???", "is not set"),
+        ("data.max_response_length", None, "is None; set a whole number"),
+        ("trainer.n_gpus_per_node", None, "is None; set a whole number"),
+        ("data.train_batch_size", "abc", "is abc; set a whole number"),
+    ],
+)
+def test_settings_that_the_other_checks_need_are_named(build, setting, value, words):
+    config = build("qwen2_5_7b")
+    OmegaConf.update(config, setting, value)
+    [finding] = [finding for finding in examine_run(config) if finding.check == "settings"]
+    assert finding.level is Level.ERROR and finding.found.startswith(f"{setting} {words}")
+
+
 # ---- Attention
 
 

@@ -16,6 +16,7 @@ from erpo.evaluation.config import (
 )
 from erpo.evaluation.data import Problem, draw, find_set, fingerprint, load_problems
 from erpo.evaluation.scorer import Scorer
+from erpo.runs.settings import LEFT_OUT, without_secrets
 
 
 def row(text="1+1=", answer="2", source="math_dapo", **extra_info):
@@ -84,6 +85,10 @@ def problem(source, answer, **extra_info):
         ("HuggingFaceH4/MATH-500", r"so \boxed{\dfrac{1}{2}}", r"\frac{1}{2}", True, r"\frac{1}{2}"),
         ("HuggingFaceH4/MATH-500", r"so \boxed{3}, no: \boxed{ 4 }", "5", False, "4"),
         ("HuggingFaceH4/MATH-500", "so it is 5", "5", False, None),
+        ("HuggingFaceH4/MATH-500", "#### 3. Solve for x\nso \\boxed{4}, done", "5", False, "4"),
+        ("openai/gsm8k", "so \\boxed{7} boxes\n#### $1,234", "1235", False, "1234"),
+        ("openai/gsm8k", "#### 7", "7", True, "7"),
+        ("openai/gsm8k", "#### 7. Solve for", "8", False, None),
     ],
 )
 def test_verl_s_scorers_judge_and_the_answer_is_found(source, response, answer, correct, extracted):
@@ -170,3 +175,39 @@ def test_a_run_fills_what_is_left_open(tmp_path):
     assert (own.max_response_length, own.reward_function, own.reward_kwargs) == (5, "mine.py", {})
     alone = fill_from_run(SamplingConfig(), None)
     assert (alone.max_response_length, alone.apply_chat_template_kwargs, alone.reward_function) == (8192, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("run", "own", "words"),
+    [
+        pytest.param({"end_token": "</a>"}, {"end_token": "</a>"}, r"add \+reward_kwargs\.end_token=", id="a-name"),
+        pytest.param(
+            {"judge": {"api_key": "x", "n": 2}},
+            {"judge": {"api_key": "y"}},
+            r"\+reward_kwargs\.judge\.api_key=",
+            id="deep",
+        ),
+        pytest.param({"of": [{"api_key": "x"}]}, {"of": [{"api_key": "y"}]}, r"\+reward_kwargs\.of=", id="in-a-list"),
+        pytest.param({"url": "http://a:b@c"}, {"url": "http://a:b@c"}, r"\+reward_kwargs\.url=", id="a-login"),
+    ],
+)
+def test_what_a_run_s_settings_leave_out_has_to_be_given(tmp_path, run, own, words):
+    function = {"path": "pkg://x", "name": "f", "reward_kwargs": {"a": 1, **run}}
+    settings = {"reward": {"custom_reward_function": function}}
+    OmegaConf.save(OmegaConf.create(without_secrets(settings)), tmp_path / "config.yaml")
+    with pytest.raises(EvaluationError, match=words):
+        fill_from_run(SamplingConfig(), tmp_path)
+    filled = fill_from_run(SamplingConfig(reward_kwargs=own), tmp_path)
+    assert (filled.reward_function, filled.reward_function_name) == ("pkg://x", "f")
+    assert filled.reward_kwargs == OmegaConf.merge({"a": 1}, run, own)
+    assert fill_from_run(SamplingConfig(reward_function="mine.py"), tmp_path).reward_kwargs == {}
+
+
+def test_the_other_settings_of_a_run_that_are_left_out_have_to_be_given_whole(tmp_path):
+    OmegaConf.save(
+        OmegaConf.create({"data": {"apply_chat_template_kwargs": {"a_token": LEFT_OUT}}}), tmp_path / "config.yaml"
+    )
+    with pytest.raises(EvaluationError, match=r"add apply_chat_template_kwargs=\.\.\. to the command, whole"):
+        fill_from_run(SamplingConfig(), tmp_path)
+    own = {"a_token": "x"}
+    assert fill_from_run(SamplingConfig(apply_chat_template_kwargs=own), tmp_path).apply_chat_template_kwargs == own

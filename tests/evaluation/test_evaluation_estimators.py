@@ -49,7 +49,10 @@ def test_powers(n, expected):
         (["7", "8", "9", "9"], [True, False, False, False], 0.0),
         ([None, None, "7"], [False, False, True], 1.0),  # no answer, no vote
         ([None, None], [False, False], 0.0),
-        (["1/2", "1/2", "0.5"], [True, False, True], 0.5),  # equal texts, judged differently
+        (["1/2", "1/2", "0.5"], [True, False, True], 1.0),  # the right ones vote together, in any spelling
+        ([None, None, "8"], [True, True, False], 1.0),  # and without an answer that could be read
+        (["0.5", "1/2", "8", "9", "8"], [True, True, False, False, False], 0.5),
+        (["7", "8", "9"], [True, False, False], 1 / 3),
     ],
 )
 def test_majority(answers, correct, expected):

@@ -9,7 +9,7 @@ import pytest
 
 from erpo.evaluation.checkpoint import ModelSource
 from erpo.evaluation.residual import part_name, residual_rows, suggest
-from erpo.evaluation.residual_report import write_report
+from erpo.evaluation.residual_report import _suggestion, write_report
 from erpo.evaluation.tolerance import suggest_for_all
 
 N = 4
@@ -135,6 +135,10 @@ def test_suggestion_takes_the_highest_usable_temperature():
     rows = measured(base, again, T1_2=[4] * 30 + [3] * 10, T1_4=[3] * 30 + [4] * 10, T1_6=[1] * 40)
     suggestion = suggest(rows, 40)
     assert (suggestion.t_max, suggestion.dt) == (1.4, 0.1)
+    # The schedule starts from the rollout's temperature, which an experiment may set to another one.
+    assert _suggestion(suggestion, 0.6).startswith(
+        "`actor_rollout_ref.rollout.temperature=0.6 erpo.schedule.linear.t_max=1.4 erpo.schedule.linear.dt=0.1`\n"
+    )
     assert "At T = 1, 40 of 40 prompts are all-correct" in suggestion.reason
     assert "at T = 1.6 only 25% of the responses to these prompts are correct" in suggestion.reason
 
@@ -174,13 +178,16 @@ def test_report_shows_the_same_prompts_at_every_temperature(tmp_path):
     (tmp_path / "settings.json").write_text(
         json.dumps({"judging": {"T=1": {}}, "parts": {"T=1": {"skipped": 0}}, "settings": {"seed": 0}})
     )
-    short = write_report(table, rows, suggest(rows, 3), suggest_for_all(rows, 3), ModelSource("m", "m"), tmp_path)
+    short = write_report(
+        table, rows, suggest(rows, 3), suggest_for_all(rows, 3), ModelSource("m", "m"), tmp_path, "one turn."
+    )
     report = (tmp_path / "report.md").read_text()
     assert report.startswith(short) and "None. At T = 1, 2 of 3 prompts are all-correct" in short
     assert report.index("### Prompt 1") < report.index("    prompt 1") < report.index("### Prompt 2")
     assert "**T = 1.5: 3 of 4 correct**" in report
     # The first response without its middle, and the first wrong one.
     assert "[... 600 characters ...]" in report and f"    response 3 of 1 at {part_name(1.5)}" in report
+    assert "\nWarning: one turn.\n" in short
     assert "1.50%" in short and "30.00%" in short and "None. The measurement cannot tell: 3 prompts" in short
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["suggestion_for_all"]["t_base"] is None

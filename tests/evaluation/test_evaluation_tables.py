@@ -6,9 +6,11 @@ import json
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
 from erpo.evaluation.checkpoint import ModelSource
 from erpo.evaluation.config import EvaluationError
+from erpo.evaluation.data import one_turn_warning
 from erpo.evaluation.summary import summarize_set, write_summary
 from erpo.evaluation.tables import comparison, read_entry
 from recipe.erpo.tables import main
@@ -65,6 +67,49 @@ def test_without_answers_there_is_no_majority_and_n_may_differ_between_sets(tmp_
     assert rows[0][:7] == ["set", "prompts", "n", "mean@n", "pass@2", "pass@4", "maj@n"]
     assert [row[0] for row in rows[2:]] == ["a", "b"] and [row[2] for row in rows[2:]] == ["4", "2"]
     assert rows[2][6] == rows[3][6] == rows[3][5] == "–"  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("rollout", "names", "words"),
+    [
+        pytest.param({}, [], "", id="a-plain-run"),
+        pytest.param({}, ["single_turn_agent", None], "", id="rows-of-one-turn"),
+        pytest.param({"agent": {"default_agent_loop": "helped"}}, [], "the agent loop helped, but", id="own-loop"),
+        pytest.param({"multi_turn": {"tool_config_path": "a.yaml"}}, [], "tools, but", id="tools"),
+        pytest.param(
+            {"multi_turn": {"function_tool_path": "a.py"}},
+            ["tool_agent"],
+            "the agent loop tool_agent and tools, but every response here is one turn",
+            id="rows-and-tools",
+        ),
+    ],
+)
+def test_one_turn_in_the_place_of_several_is_said(tmp_path, rollout, names, words):
+    rows = [{"prompt": "p", "agent_name": name} for name in names]
+    pd.DataFrame(rows or [{"prompt": "p"}]).to_parquet(tmp_path / "a.parquet")
+    OmegaConf.save(OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}}), tmp_path / "config.yaml")
+    warning = one_turn_warning(tmp_path, [tmp_path / "a.parquet"])
+    assert words in warning and bool(words) == bool(warning) and "\n" not in warning
+    (tmp_path / "eval").mkdir()
+    held = {"settings": {"seed": 0, "top_p": 1, "top_k": -1, "max_response_length": 8}, "judging": {}}
+    held["parts"] = {"s": {"prompts_fingerprint": "f", "skipped": 0}}
+    (tmp_path / "eval" / "settings.json").write_text(json.dumps(held))
+    text = write_summary(samples("s", [1]), ModelSource("x", "x"), tmp_path / "eval", warning)
+    assert (f"\nWarning: {warning}\n" in text) == bool(warning)
+
+
+@pytest.mark.parametrize(
+    ("answers", "truncated", "value"),
+    [
+        pytest.param(["8", None, None, None], [False] * 4, None, id="most-wrong-ones-have-no-answer"),
+        pytest.param(["8", "9", None, None], [False] * 4, 1.0, id="half-of-them-have-one"),
+        pytest.param(["8", None, None, None], [False, True, True, True], 1.0, id="the-others-were-cut"),
+    ],
+)
+def test_a_majority_needs_wrong_responses_that_can_vote(answers, truncated, value):
+    one = samples("s", [2], [[None, None, *answers]], n=6)
+    maj = summarize_set(one.assign(truncated=[False, False, *truncated]), seed=0)["maj"]
+    assert (maj and maj["value"]) == value
 
 
 def cells(text):

@@ -308,6 +308,23 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         measured_by(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("actor_rollout_ref.model.path=null", "actor_rollout_ref.model.path is not set"),
+        ("data.max_response_length=null", "data.max_response_length is None; set a number above 0"),
+        ("actor_rollout_ref.rollout.n=???", "actor_rollout_ref.rollout.n is None"),
+        ("actor_rollout_ref.rollout.n=0", "actor_rollout_ref.rollout.n is 0"),
+        ("trainer.n_gpus_per_node=null", "trainer.n_gpus_per_node is None"),
+        ("data.train_batch_size=abc", "data.train_batch_size is abc"),
+        ("trainer.test_freq=null", "trainer.test_freq is None; set a number$"),
+    ],
+)
+def test_settings_that_are_no_numbers_are_refused(override, words):
+    with pytest.raises(EstimateError, match=words):
+        RunSettings.from_config(estimate.compose_experiment(["experiment=qwen2_5_3b", override]))
+
+
 @pytest.mark.parametrize("experiment", ["qwen2_5_3b", "qwen2_5_7b"])
 def test_documentation_shows_what_the_command_prints(monkeypatch, capsys, experiment):
     documented = (CONFIG_FOLDER.parent / "docs" / "reproduce.md").read_text()

@@ -40,7 +40,10 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
     run = runs.write_run(tmp_path / "run", steps=1)
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
+    broken = runs.write_run(tmp_path / "broken", steps=1)
+    (broken / "config.yaml").write_text("a: [1,\n b: }")
     cases = {
+        (str(broken), "--out", str(tmp_path / "out")): "broken/config.yaml cannot be read",
         (str(tmp_path / "missing"), "--out", str(tmp_path / "out")): "is not the folder of an ERPO run",
         (str(run), str(tmp_path / "empty"), "--out", str(tmp_path / "out")): "is not the folder of an ERPO run",
         (str(run), str(run), "--out", str(tmp_path / "out")): "named twice",

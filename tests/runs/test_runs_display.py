@@ -10,6 +10,7 @@ import pytest
 from erpo.runs import GroupLog
 from erpo.runs.console import follow, write_line
 from erpo.runs.plot import plot_runs
+from erpo.runs.settings import run_names
 
 
 def test_terminal_shows_new_lines_in_order_and_no_old_ones(tmp_path, capsys):
@@ -28,7 +29,7 @@ def test_terminal_ends_with_the_run_that_fails(tmp_path):
 
 
 def test_picture_has_a_column_for_each_run(tmp_path):
-    for name in ("one", "two"):
+    for name in ("one", "two", "verl"):
         for step in range(1, 4):
             row = {
                 "step": step,
@@ -44,6 +45,10 @@ def test_picture_has_a_column_for_each_run(tmp_path):
                 "dropped": False,
             }
             GroupLog(tmp_path / name).write(step, [row])
+        # verl's own settings have no section of ours.
+        (tmp_path / name / "config.yaml").write_text("data: {}" if name == "verl" else "erpo: {method: grpo}")
+    assert run_names([tmp_path / name for name in ("one", "two", "verl")]) == ["grpo (one)", "grpo (two)", "verl"]
+    plot_runs([tmp_path / "verl"], tmp_path / "verl.png")
     plot_runs([tmp_path / "one"], tmp_path / "one.png")
     plot_runs([tmp_path / "one", tmp_path / "two"], tmp_path / "both.png")
     one, both = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("one", "both"))

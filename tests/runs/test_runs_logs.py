@@ -4,9 +4,12 @@
 
 import pytest
 
+from erpo.report.data import load_runs
 from erpo.runs import GroupLog, MetricsLog, read_groups, read_metrics
+from erpo.runs.metrics_log import held_out_names
 from erpo.runs.summary import print_summary, summarize
 from erpo.runs.superseded import supersede
+from erpo.trainer.metrics import step_line
 
 
 def row(step, key="a" * 32, outcome="mixed", temperature=1.0, revived=False, dropped=False):
@@ -124,3 +127,16 @@ def test_the_two_shares_of_a_short_run_do_not_overlap(tmp_path, steps, window):
     summary = summarize(tmp_path)
     assert summary.window == window
     assert (summary.all_correct_start, summary.all_correct_end) == (1.0, 1.0 if steps == 1 else 0.0)
+
+
+def test_held_out_accuracy_is_no_mean_reward(tmp_path, capsys):
+    # Rewards of -1 and 1 without `acc`: verl's metric is their mean, 0 where half of the responses are right.
+    metrics = {"val-core/x/reward/mean@8": 0.0, "erpo/val/x/mean@8": 0.5, "erpo/val/x/mean_low": 0.4}
+    assert held_out_names(metrics) == ["erpo/val/x/mean@8"]
+    assert held_out_names(["val-core/x/acc/mean@8"]) == ["val-core/x/acc/mean@8"]
+    assert "held-out accuracy 0.500" in step_line(metrics, step=1, total_steps=2)
+    MetricsLog(tmp_path).append(0, metrics)
+    print_summary(tmp_path)
+    assert "held-out accuracy 0.500" in capsys.readouterr().out
+    [run] = load_runs([tmp_path])
+    assert run.held_out_accuracy().tolist() == [0.5]
