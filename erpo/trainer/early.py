@@ -89,7 +89,7 @@ def wrong_numbers(config: DictConfig) -> Iterator[str]:
     for name in (
         "data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes",
         "trainer.n_gpus_per_node", "trainer.total_epochs", "actor_rollout_ref.rollout.n",
-        "actor_rollout_ref.actor.ppo_mini_batch_size",
+        "actor_rollout_ref.rollout.val_kwargs.n", "actor_rollout_ref.actor.ppo_mini_batch_size",
     ):  # fmt: skip
         value = OmegaConf.select(config, name)
         if not _whole(value) or value < 1:
@@ -330,7 +330,8 @@ def unknown_names(config: DictConfig) -> Iterator[str]:
     for setting, names in registered.items():
         name = OmegaConf.select(config, setting)
         if name not in names and not config.data.custom_cls.path and not _has_own_modules(config):
-            yield f"{setting} is {name}, which verl does not have; set one of {', '.join(names)}."
+            usable = ", ".join(one for one in names if one not in UNFED_ESTIMATORS)
+            yield f"{setting} is {name}, which verl does not have; set one of {usable}."
     loggers = config.trainer.logger
     for name in [loggers] if isinstance(loggers, str | None) else loggers:
         if name not in (*Tracking.supported_backend, "tracking"):

@@ -107,6 +107,7 @@ BAD_SETTINGS = [
     ("erpo", [f"{ROLLOUT}.do_sample=false"], "do_sample is false"),
     ("grpo", [f"{ROLLOUT}.do_sample=false"], "do_sample is false, but verl's V1 trainer samples all the same"),
     ("grpo", [f"{ROLLOUT}.val_kwargs.do_sample=false"], "validates at val_kwargs.temperature, which is 1.0; set that"),
+    ("grpo", [f"{ROLLOUT}.val_kwargs.n=0"], "val_kwargs.n is 0; set a whole number above 0"),
     ("grpo", [f"{ROLLOUT}.val_kwargs.temperature=3"], "val_kwargs.temperature is 3; set a number from 0 to 2"),
     ("grpo", [f"{ROLLOUT}.val_kwargs.temperature=.nan"], "val_kwargs.temperature is nan; set a number"),
     ("grpo", [f"{ROLLOUT}.temperature=.inf"], "rollout.temperature is inf; set a number above 0"),
