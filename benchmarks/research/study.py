@@ -168,10 +168,17 @@ STUDIES: dict[str, list[Case]] = {
         for case in _cases([regime], [GRPO, heat, rising, *oracles(heat)], [seed])
     ],
     # After nine seeds of "rules" the linear rule was ahead in "visits". 1.3 was the hottest constant that was tried.
-    "confirm_tuning": _cases(
+    "confirmation_tuning": _cases(
         ["visits"],
-        [*(constant(value) for value in (1.2, 1.3, 1.4, 1.5)), rise(1.0, 1.4), rise(1.0, 1.6), rise(1.1, 1.6)],
+        [
+            *(constant(value) for value in (1.2, 1.3, 1.4, 1.5, 1.6)),
+            *(rise(1.0, last) for last in (1.4, 1.6, 1.8)),
+            rise(1.1, 1.6),
+        ],
         TUNING_SEEDS[2:6],
+    ),
+    "confirmation": _cases(
+        ["visits"], [GRPO, constant(1.3), constant(1.5), rise(1.1, 1.6), linear(0.2, 1.5)], FINAL_SEEDS[10:]
     ),
     "rules": [
         case
