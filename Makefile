@@ -44,7 +44,7 @@ test: lint ## Lint, type check and run all tests, real Ray runs included
 	@$(BIN)/python tests/report/browser.py || echo "==> no browser: the test of the report's page will be skipped"
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: ## Run the long tests too: a run that is killed at many moments, the GPU packages (an hour more)
+test-all: ## Run the long tests too: a run that is killed at many moments, the GPU packages (an hour or more)
 	@$(MAKE) test
 	@$(BIN)/python -m pytest -m long -s
 
@@ -64,7 +64,7 @@ docs: $(STAMP) ## Build the documentation; a broken link or an undocumented name
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 	@echo "build/docs/index.html"
 
-bench: $(STAMP) ## Run the benchmarks and compare their ratios with the committed ones (about 40 minutes)
+bench: $(STAMP) ## Run the benchmarks and compare their ratios with the committed ones (log_probs alone: 12 minutes)
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
 

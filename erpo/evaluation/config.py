@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of the evaluation commands: these dataclasses are the truth, ``configs/*.yaml`` mirrors them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -233,14 +234,7 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
         changes["reward_function_name"] = of_run(f"{where}.name", "compute_score")
         of_both = OmegaConf.merge(of_run(f"{where}.reward_kwargs", {}), settings.reward_kwargs)
         changes["reward_kwargs"] = OmegaConf.to_object(of_both)
-    for name, value in changes.items():
-        for lacking in left_out_of(value, name):
-            # Of these two the command's replace the run's as a whole.
-            whole = lacking == name or name != "reward_kwargs"
-            raise EvaluationError(
-                f"{lacking} is not in {CONFIG_FILE} of the run, which holds nothing that looks like a secret; add "
-                + (f"{name}=... to the command, whole." if whole else f"+{lacking}=... to the command.")
-            )
+    _refuse_left_out(changes)
     own, fallback = settings.accuracy, AccuracyConfig()
     changes["accuracy"] = AccuracySettings(
         **{
@@ -255,6 +249,18 @@ def fill_from_run(settings: Config, run: Path | None) -> Config:
     except ConfigError as error:
         raise EvaluationError(str(error).replace("erpo.accuracy", "accuracy", 1)) from None
     return replace(settings, **changes)
+
+
+def _refuse_left_out(changes: Mapping[str, Any]) -> None:
+    """Raise where a setting of the run holds the marker that stands for a secret: it would be taken for the value."""
+    for name, value in changes.items():
+        for lacking in left_out_of(value, name):
+            # The command's reward_kwargs join the run's; any other setting of the command replaces the run's.
+            whole = lacking == name or name != "reward_kwargs"
+            raise EvaluationError(
+                f"{lacking} is not in {CONFIG_FILE} of the run, which holds nothing that looks like a secret; add "
+                + (f"{name}=... to the command, whole." if whole else f"+{lacking}=... to the command.")
+            )
 
 
 def read_run(run: Path | None) -> DictConfig:

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from erpo.report.data import KINDS, Run, Steps
+from erpo.tracker import is_raised
 
 # Okabe and Ito's colours, told apart by colour-blind readers; they also differ in lightness, for print.
 COLOURS = {"all_correct": "#E69F00", "mixed": "#0072B2", "all_wrong": "#999999", "absent": "#EDEDED"}
@@ -163,7 +164,7 @@ def _at_cap(run: Run) -> str:
     capped = f", {int((now >= run.cap - 1e-4).sum())} of them at the cap" if run.cap is not None else ""
     return (
         f" In the tracker state of step {run.tracker_step}, the next temperature of {len(now)} prompts has the mean "
-        f"{now.mean():.3f}; {int((now > run.base + 1e-4).sum())} are raised{capped}."
+        f"{now.mean():.3f}; {int(is_raised(now, run.base).sum())} are raised{capped}."
     )
 
 

@@ -66,7 +66,8 @@ def _go_on_with_its_own(config: DictConfig) -> None:
     trainer = config.trainer
     folder = Path(trainer.default_local_dir)
     named = trainer.resume_mode == "resume_path" and isinstance(trainer.resume_from_path, str)
-    if not named or not same_command_continues(config):
+    # A validation is of the checkpoint that is named.
+    if not named or validates_only(config) or not same_command_continues(config):
         return
     went_on_from = setting(read_settings(folder), "trainer.resume_from_path")
     if (folder / _MARKER).is_file() and went_on_from == trainer.resume_from_path:

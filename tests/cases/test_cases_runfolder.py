@@ -47,6 +47,7 @@ from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folde
 from erpo.trainer.identity import check_identity, fingerprint, to_file
 from erpo.trainer.stages import checkpoint, step
 from erpo.trainer.trainer import ErpoTrainerSync
+from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 ROW = {
@@ -191,8 +192,25 @@ def test_a_command_that_is_given_again_goes_on(tmp_path, path, recorded, mode):
     assert checkpoint_to_resume(config) == (
         run / "global_step_6" if mode == "auto" else tmp_path / path / "global_step_4"
     )
+    assert run_config(run, *command, "trainer.val_only=true").trainer.resume_mode == "resume_path"
     # What the last line of a stopped run says of it.
     assert same_command_continues(config) is (path == "other")
+
+
+@pytest.mark.parametrize(
+    ("mode", "left"),
+    [
+        ("auto", main_erpo.EXIT_STOPPED),
+        ("disable", "trainer.resume_mode=auto continues from there, and disable does not"),
+    ],
+)
+def test_a_stopped_run_is_queued_again_only_where_its_command_continues_it(tmp_path, monkeypatch, mode, left):
+    """slurm.sh queues a job again by the exit code, and one that begins anew each time would never end."""
+    monkeypatch.setattr(main_erpo, "train", lambda config: 3)
+    config = run_config(tmp_path / "run", f"trainer.resume_mode={mode}")
+    with pytest.raises(SystemExit) as end:
+        main_erpo.main.__wrapped__(config)
+    assert end.value.code == left or str(end.value.code).endswith(str(left))
 
 
 @pytest.mark.parametrize("damaged", [False, True])
