@@ -9,7 +9,7 @@ where it was. ``python -m benchmarks.comparison results DIR --out FOLDER`` write
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tqdm import tqdm
-from transformers import AutoTokenizer, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from benchmarks.comparison_results import EVALUATIONS_FILE, write_results
 from erpo.runs import read_groups
+from erpo.tasks.arithmetic.base import load_base
 from erpo.tasks.arithmetic.sampling import group_accuracies
 from erpo.tasks.arithmetic.task import make_pools
 
@@ -86,52 +87,69 @@ class Training:
 
     def command(self) -> list[str]:
         """The command that starts the run, or goes on with it."""
-        return [
-            *(sys.executable, "-m", "recipe.erpo.main_erpo", "experiment=cpu_arithmetic", *SETTINGS),
-            *ALL[self.method],
-            f"arithmetic.folder={self.folder.parent / 'arithmetic'}",
-            f"data.seed={self.seed}",
-            f"actor_rollout_ref.rollout.seed={self.seed}",
-            f"erpo.token_budget={TOKEN_BUDGET}",
-            "trainer.total_training_steps=200",
-            f"trainer.default_local_dir={self.folder}",
-            # Checkpoints are evaluated afterwards, which takes a tenth of the time of verl's validation.
-            "trainer.val_before_train=false",
-            "trainer.test_freq=-1",
-            "trainer.save_freq=8",
-            "trainer.max_actor_ckpt_to_keep=null",
-            "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
-        ]
+        prepared = f"arithmetic.folder={self.folder.parent / 'arithmetic'}"
+        return training_command(self.folder, self.seed, [*SETTINGS, *ALL[self.method], prepared])
 
     def run(self) -> None:
         """Train and evaluate, unless both are done."""
         if (self.folder / EVALUATIONS_FILE).exists():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "output.log").open("a") as log:
-            code = subprocess.run(self.command(), stdout=log, stderr=subprocess.STDOUT).returncode
-        if code:
-            raise RuntimeError(f"the run failed; see {log.name}")
-        evaluations = _evaluate(self.folder)
-        evaluations.to_csv(self.folder / EVALUATIONS_FILE, index=False)
+        train(self.command(), self.folder)
+        evaluate(self.folder, _held_out_accuracy).to_csv(self.folder / EVALUATIONS_FILE, index=False)
 
 
-def _evaluate(run_folder: Path) -> pd.DataFrame:
-    """Held-out accuracy of all checkpoints of a run: step, generated tokens, mean@8 and pass@8."""
+def training_command(folder: Path, seed: int, settings: Sequence[str]) -> list[str]:
+    """The command that starts a run of the comparison's length, or goes on with it.
+
+    Args:
+        folder: The run's folder.
+        seed: Of sampling and of the order of prompts.
+        settings: What is peculiar to the run.
+    """
+    return [
+        *(sys.executable, "-m", "recipe.erpo.main_erpo", "experiment=cpu_arithmetic"),
+        f"data.seed={seed}",
+        f"actor_rollout_ref.rollout.seed={seed}",
+        f"erpo.token_budget={TOKEN_BUDGET}",
+        "trainer.total_training_steps=200",
+        f"trainer.default_local_dir={folder}",
+        # Checkpoints are evaluated afterwards, which takes a tenth of the time of verl's validation.
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        "trainer.save_freq=8",
+        "trainer.max_actor_ckpt_to_keep=null",
+        "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
+        *settings,
+    ]
+
+
+def train(command: Sequence[str], folder: Path) -> None:
+    """Run a command whose output goes into the run's folder; RuntimeError if it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "output.log").open("a") as log:
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise RuntimeError(f"the run failed; see {log.name}")
+
+
+def evaluate(
+    run_folder: Path, measure: Callable[[Qwen2ForCausalLM, PreTrainedTokenizerFast], dict[str, float]]
+) -> pd.DataFrame:
+    """Measure all checkpoints of a run: their steps, the tokens generated until then, and what `measure` returns."""
     torch.set_num_threads(1)
-    test = make_pools(1, TEST_PROMPTS, 1).test
     groups = read_groups(run_folder)
     tokens = groups["lengths"].map(sum).groupby(groups["step"]).sum().cumsum()
     rows = []
     checkpoints = {path.name.removeprefix("global_step_"): path for path in run_folder.glob("global_step_*")}
     for step, checkpoint in sorted((int(step), path) for step, path in checkpoints.items() if step.isdecimal()):
-        model = Qwen2ForCausalLM.from_pretrained(checkpoint / MODEL, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint / MODEL)
-        scores = pd.Series(group_accuracies(model, tokenizer, test, SAMPLES, temperature=1.0, seed=0))
-        rows.append(
-            {"step": step, "tokens": tokens[step], "mean_at_8": scores.mean(), "pass_at_8": (scores > 0).mean()}
-        )
+        rows.append({"step": step, "tokens": tokens[step], **measure(*load_base(checkpoint / MODEL))})
     return pd.DataFrame(rows)
+
+
+def _held_out_accuracy(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
+    test = make_pools(1, TEST_PROMPTS, 1).test
+    scores = pd.Series(group_accuracies(model, tokenizer, test, SAMPLES, temperature=1.0, seed=0))
+    return {"mean_at_8": scores.mean(), "pass_at_8": (scores > 0).mean()}
 
 
 def run_all(out: Path, methods: Sequence[str], seeds: Sequence[int], parallel: int) -> None:

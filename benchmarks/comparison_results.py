@@ -46,13 +46,13 @@ def collect(runs: Path, budget: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         method, seed = file.parent.name.rsplit("-seed", 1)
         identity = {"method": method, "seed": int(seed)}
         checkpoints.append(pd.read_csv(file).assign(**identity))
-        groups.append(_quarters(read_groups(file.parent), budget).assign(**identity))
+        groups.append(per_quarter(read_groups(file.parent), budget).assign(**identity))
     if not checkpoints:
         raise FileNotFoundError(f"{runs} holds no finished run of a comparison; name its folder")
     return _identity_first(pd.concat(checkpoints)), _identity_first(pd.concat(groups))
 
 
-def _quarters(groups: pd.DataFrame, budget: int) -> pd.DataFrame:
+def per_quarter(groups: pd.DataFrame, budget: int) -> pd.DataFrame:
     tokens = groups["lengths"].map(sum)
     # By whole steps: the groups of a step were generated together.
     spent = tokens.groupby(groups["step"]).sum().cumsum()

@@ -78,6 +78,8 @@ REGIMES = {
         Regime("tail", "tail", pool=128, solved=None, config=LoopConfig()),
         # Sixteen visits.
         Regime("visits", "tail", pool=64, solved=None, config=LoopConfig(budget=160_000)),
+        # Sixteen visits on the task of the CPU experiment, where no token breaks an answer.
+        Regime("plain visits", "plain", pool=48, solved=None, config=LoopConfig()),
         # As the paper's 32B model: three of four prompts are solved before the run begins.
         Regime("solved", "strong", pool=128, solved=0.75, config=LoopConfig()),
         # Broken by chance as by an untrained tail: no training makes heat harmless.
@@ -122,6 +124,11 @@ def linear(dt: float, t_max: float) -> Arm:
     return Arm(
         f"linear {dt} to {t_max}", schedule={"name": "linear", "linear": {"t_base": 1, "dt": dt, "t_max": t_max}}
     )
+
+
+def slower(arm: Arm) -> Arm:
+    """The same at half the learning rate."""
+    return replace(arm, name=f"{arm.name} at 1e-4", learning_rate=1e-4)
 
 
 SHIPPED = [DAPO, linear(0.05, 1.2), linear(0.1, 1.3), linear(0.2, 1.5)]
@@ -179,6 +186,22 @@ STUDIES: dict[str, list[Case]] = {
     ),
     "confirmation": _cases(
         ["visits"], [GRPO, constant(1.3), constant(1.5), rise(1.1, 1.6), linear(0.2, 1.5)], FINAL_SEEDS[10:]
+    ),
+    # The arms of the confirmation through the real trainer, and its learning rate.
+    "trainer_tuning": _cases(
+        ["plain visits"],
+        [
+            GRPO,
+            *(constant(value) for value in (1.2, 1.4, 1.6, 1.8)),
+            *(rise(1.0, last) for last in (1.6, 2.0)),
+            *(rise(1.2, last) for last in (1.8, 2.2)),
+            *(linear(*pair) for pair in ((0.2, 1.5), (0.2, 2.0), (0.5, 2.0))),
+            # Four of them showed that half the learning rate is better for all, so the others followed.
+            *map(slower, (GRPO, constant(1.6), rise(1.2, 1.8), linear(0.2, 2.0))),
+            *map(slower, (constant(1.4), constant(1.8), rise(1.0, 2.0), rise(1.2, 2.2))),
+            *map(slower, (linear(0.2, 1.5), linear(0.5, 2.0))),
+        ],
+        TUNING_SEEDS[:6],
     ),
     "rules": [
         case

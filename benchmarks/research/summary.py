@@ -19,6 +19,8 @@ _SCORES = {
     "tail-free": ("tail_free", "last"),
     "greedy": ("greedy", "last"),
     "pass@8": ("pass_at_8", "last"),
+    # Sampled, at the end of runs of the real trainer.
+    "mean@8": ("mean_at_8", "last"),
 }
 
 
@@ -33,7 +35,8 @@ def runs(study: pd.DataFrame) -> pd.DataFrame:
     """
     trained = study[study["point"] > 0].sort_values("point")
     by_run = trained.groupby(_RUN)
-    table = pd.DataFrame({name: by_run[column].agg(how) for name, (column, how) in _SCORES.items()})
+    scores = {name: (column, how) for name, (column, how) in _SCORES.items() if column in study}
+    table = pd.DataFrame({name: by_run[column].agg(how) for name, (column, how) in scores.items()})
     mixed = (trained["mixed"] * trained["groups"]).groupby([trained[column] for column in _RUN]).sum()
     table["mixed per 1,000 tokens"] = 1000 * mixed / by_run["tokens"].last()
     for column in ("all_correct", "mixed", "all_wrong", "temperature"):
@@ -59,7 +62,7 @@ def summarize(study: pd.DataFrame, against: Sequence[str]) -> pd.DataFrame:
         }
         for baseline in against:
             differences = (of_arm - scores.loc[baseline]).dropna(how="all")
-            for name in _SCORES:
+            for name in [name for name in _SCORES if name in differences]:
                 text = interval(differences[name].dropna()) if arm != baseline else ""
                 row[f"{name} - {baseline}"] = text
         row |= {

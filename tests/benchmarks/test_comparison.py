@@ -25,27 +25,8 @@ BUDGET = 4000
 RUNS = {("grpo", 0): (0.50, 0.56), ("grpo", 1): (0.52, 0.60), ("erpo", 0): (0.50, 0.59), ("erpo", 1): (0.51, 0.61)}
 
 
-def group(step, outcome, temperature, dropped=False):
-    return {
-        "step": step,
-        "key": "00" * 16,
-        "temperature": temperature,
-        "n": 2,
-        "correct": 1,
-        "accuracy": 0.5,
-        "lengths": [200, 300],
-        "truncated": 0,
-        "outcome": outcome,
-        "revived": outcome == "mixed",
-        "dropped": dropped,
-        "entropy": 0.1,
-        "probs_diff_mean": 0.0,
-        "probs_diff_max": 0.0,
-    }
-
-
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path, group):
     for (method, seed), accuracies in RUNS.items():
         folder = tmp_path / f"{method}-seed{seed}"
         log = GroupLog(folder)
