@@ -44,12 +44,14 @@ def runs(study: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def summarize(study: pd.DataFrame, against: Sequence[str]) -> pd.DataFrame:
+def summarize(study: pd.DataFrame, against: Sequence[str], bases: int | None = None) -> pd.DataFrame:
     """A row for each arm of one regime, with differences paired by seed, the largest over the run first.
 
     Args:
         study: Rows of one regime.
         against: Names of arms to compare with.
+        bases: Seeds take turns at so many base models, and the differences of one of them are averaged first: what is
+            left varies with the base model. None: every seed counts for itself.
     """
     scores = runs(study)
     rows = []
@@ -62,6 +64,8 @@ def summarize(study: pd.DataFrame, against: Sequence[str]) -> pd.DataFrame:
         }
         for baseline in against:
             differences = (of_arm - scores.loc[baseline]).dropna(how="all")
+            if bases is not None:
+                differences = differences.groupby(differences.index % bases).mean()
             for name in [name for name in _SCORES if name in differences]:
                 text = interval(differences[name].dropna()) if arm != baseline else ""
                 row[f"{name} - {baseline}"] = text
@@ -105,6 +109,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv")
     parser.add_argument("--against", nargs="+", default=["grpo"], metavar="ARM")
     parser.add_argument("--regimes", nargs="+")
+    parser.add_argument("--bases", type=int, metavar="N", help="average the seeds of each of N base models first")
     parser.add_argument("--headroom", choices=list(_SCORES), help="one table: all regimes against their best constant")
     options = parser.parse_args()
     study = pd.concat(map(pd.read_csv, options.files))
@@ -114,7 +119,7 @@ def main() -> None:
         return
     for regime in options.regimes or study["regime"].unique():
         of_regime = study[study["regime"] == regime]
-        table = summarize(of_regime, [arm for arm in options.against if arm in set(of_regime["arm"])])
+        table = summarize(of_regime, [arm for arm in options.against if arm in set(of_regime["arm"])], options.bases)
         print(f"\n### {regime}\n")
         print(markdown(list(table.columns), table.to_numpy().tolist()), end="")
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPUs and GPUs that Ray must have for a run to start: with too few CPUs verl waits for ever, without a word."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from erpo.trainer.config import ConfigError
 CPUS_PER_GPU = 3
 # The task runner and TransferQueue's controller; and one that is free, without which Ray places no other actor.
 _CPUS_BESIDE = 3
+_ENGINE_SIZES = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
 _UNITS = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 
 
@@ -94,6 +96,7 @@ def resources_findings(config: DictConfig, available: Mapping[str, Any], where: 
     cpus, gpus = int(available.get("CPU", 0)), int(available.get("GPU", available.get("NPU", 0)))
     trainer = config.trainer
     return [
+        *_engine_findings(config),
         Finding.judged(
             "GPUs",
             gpus >= needed.gpus,
@@ -109,6 +112,20 @@ def resources_findings(config: DictConfig, available: Mapping[str, Any], where: 
             f"ray_kwargs.ray_init.num_cpus={needed.cpus}",
         ),
     ]
+
+
+def _engine_findings(config: DictConfig) -> Iterator[Finding]:
+    """verl divides the GPUs among the rollout's engines when the models are loaded."""
+    rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
+    apart = trainer.v1.trainer_mode == "separate_async"
+    where, devices = ("actor_rollout_ref.rollout", rollout) if apart else ("trainer", trainer)
+    gpus = (devices.nnodes or 0) * (devices.n_gpus_per_node or 0)
+    sizes = {f"actor_rollout_ref.rollout.{name}": rollout[name] for name in _ENGINE_SIZES}
+    engine = math.prod(sizes.values())
+    if gpus and gpus % engine and not OmegaConf.select(rollout, "disaggregation.enabled", default=False):
+        named = " and ".join(f"{name}={size}" for name, size in sizes.items() if size > 1)
+        found = f"an engine of the rollout takes {engine} ({named}), which does not divide the {gpus} of {where}"
+        yield Finding("GPUs", Level.ERROR, found, f"set {next(n for n, size in sizes.items() if size > 1)} to 1")
 
 
 def cluster_problem(config: DictConfig, available: Mapping[str, Any]) -> str | None:

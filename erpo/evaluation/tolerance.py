@@ -69,14 +69,14 @@ def suggest_for_all(rows: Sequence[Row], prompts: int) -> SuggestionForAll:
     of_base = max(first.mixed.value, again.mixed.value)
     if best is not first and best.mixed.low > of_base:
         why = (
-            f"T_base: of the tolerated temperatures {best.temperature:g} has the most mixed groups, "
+            f"T_hot: of the tolerated temperatures {best.temperature:g} has the most mixed groups, "
             f"{as_percent(best.mixed)} against {of_base:.0%} at {first.temperature:g}, and keeps "
             f"{best.accuracy.value:.0%} of {accuracy:.0%} accuracy."
         )
     else:
         others = "" if best is first else f"; {best.temperature:g} has {as_percent(best.mixed)}"
         why = (
-            f"T_base: no tolerated temperature has clearly more mixed groups than {first.temperature:g} "
+            f"T_hot: no tolerated temperature has clearly more mixed groups than {first.temperature:g} "
             f"({as_percent(first.mixed)}){others}."
         )
         best = first

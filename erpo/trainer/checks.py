@@ -208,6 +208,12 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
             "raised; raise t_max, or set erpo.schedule.name=none.",
             stacklevel=2,
         )
+    if name == "rising" and erpo.token_budget and erpo.schedule.rising.steps == config.trainer.total_training_steps:
+        warnings.warn(
+            "erpo.token_budget may end the run before the temperature reaches erpo.schedule.rising.t_max after "
+            "trainer.total_training_steps; set erpo.schedule.rising.steps to the steps that you expect.",
+            stacklevel=2,
+        )
     if abs(t_base - base) > 1e-6:
         yield (
             f"erpo.schedule.{name}.t_base is {t_base:g}, actor_rollout_ref.rollout.temperature is {base:g}; "

@@ -97,6 +97,9 @@ def wrong_numbers(config: DictConfig) -> Iterator[str]:
     steps = config.trainer.total_training_steps
     if steps is not None and (not _whole(steps) or steps < 1):
         yield f"trainer.total_training_steps is {steps}; set a whole number above 0, or null for trainer.total_epochs."
+    for name in ("trainer.save_freq", "trainer.test_freq"):
+        if not _whole(OmegaConf.select(config, name)):
+            yield f"{name} is {OmegaConf.select(config, name)}; set a whole number of steps, or -1 for never."
     rollout = config.actor_rollout_ref.rollout
     if not _finite(rollout.temperature) or rollout.temperature <= 0:
         yield f"actor_rollout_ref.rollout.temperature is {rollout.temperature}; set a number above 0."
@@ -168,6 +171,7 @@ def _reward(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
     own = reward.custom_reward_function.path
     if own and not _module_exists(str(own)):
         yield f"reward.custom_reward_function.path is {own}, which does not exist; name a file, or pkg:// and a module."
+    yield from _reward_manager(config)
     builtin = not own and not reward.reward_model.enable
     if erpo.ra.enable and builtin and erpo.ra.pseudo_reward >= _RIGHT_REWARD:
         yield (
@@ -192,6 +196,24 @@ def _reward(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
             f"erpo.ra.pseudo_reward={erpo.ra.pseudo_reward:g}: RA skips groups with one; lower {where}.penalty_factor.",
             stacklevel=2,
         )
+
+
+def _reward_manager(config: DictConfig) -> Iterator[str]:
+    """verl looks it up in its reward workers, which start after the models."""
+    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+
+    where, manager = "reward.reward_manager", config.reward.reward_manager
+    # A reward function of one's own is loaded before, and may register one.
+    may_register = bool(config.reward.custom_reward_function.path) or _has_own_modules(config)
+    if manager.source == "importlib":
+        path = OmegaConf.select(manager, "module.path")
+        if not path or not _module_exists(str(path)):
+            yield f"{where}.module.path is {path}, which does not exist; name a file, or pkg:// and a module."
+    elif manager.source != "register":
+        yield f"{where}.source is {manager.source}; set register or importlib."
+    elif manager.name not in REWARD_MANAGER and not may_register:
+        usable = ", ".join(REWARD_MANAGER)
+        yield f"{where}.name is {manager.name}, which verl does not have; set one of {usable}."
 
 
 def _module_exists(path: str) -> bool:

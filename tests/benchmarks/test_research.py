@@ -376,6 +376,9 @@ def test_summary_of_a_study_pairs_by_seed():
     assert table.loc["hot", "at the end - grpo"] == "+15.0 ± 63.5"
     assert table.loc["hot", "over the run - grpo"] == "+7.5 ± 31.8"
     assert table.loc["hot", "mixed per 1,000 tokens"] == "5.00"
+    # By base model first: seeds 0 and 2 (10 and 30 points), 1 and 3 (20 and 40).
+    by_base = summarize(rows_of_a_study({"grpo": 0.0, "hot": 0.1}, range(4)), ["grpo"], bases=2).set_index("arm")
+    assert by_base.loc["hot", "at the end - grpo"] == "+25.0 ± 63.5"
 
 
 def test_headroom_is_against_the_best_constant_on_seeds_that_all_arms_have():

@@ -213,6 +213,15 @@ def test_a_stopped_run_is_queued_again_only_where_its_command_continues_it(tmp_p
     assert end.value.code == left or str(end.value.code).endswith(str(left))
 
 
+def test_a_stopped_run_names_its_folder_where_every_start_has_one_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(main_erpo, "train", lambda config: 3)
+    dated = f"trainer.default_local_dir={tmp_path}/" + "${now:%Y}-run"
+    config = composed("experiment=cpu_arithmetic", "method=erpo", dated)
+    with pytest.raises(SystemExit) as end:
+        main_erpo.main.__wrapped__(config)
+    assert re.search(rf"; trainer.default_local_dir={tmp_path}/2\d\d\d-run continues it$", str(end.value.code))
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_validation_needs_no_history(tmp_path, damaged):
     run = write_run(tmp_path / "run", 6, (6,))

@@ -212,6 +212,59 @@ def test_what_the_first_prompts_would_fail_at(build, settings, sentence):
         assert re.match(f".*{sentence}", problem) and found == [problem]
 
 
+ACTOR, TP = "actor_rollout_ref.actor", "actor_rollout_ref.rollout.tensor_model_parallel_size"
+TOKENS = f"{ACTOR}.ppo_max_token_len_per_gpu"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ([f"{TOKENS}=63"], f"micro-batches: {TOKENS} is 63, but a prompt and its response have up to 64 tokens, and"),
+        ([f"{TOKENS}=64"], None),
+        ([f"{TOKENS}=63", "actor_rollout_ref.rollout.max_model_len=60"], None),
+        ([f"{TOKENS}=63", f"{ACTOR}.use_dynamic_bsz=false"], None),
+        (["actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=8"], r"rollout\.log_prob_max_token_len_per_gpu is"),
+        (["actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=8"], None),
+        (
+            ["actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=8", f"{ACTOR}.use_kl_loss=true"],
+            r"actor_rollout_ref\.ref\.log_prob_max_token_len_per_gpu is 8",
+        ),
+        ([f"{TOKENS}=8", f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size=4"], "is 8 on each of 4 GPUs, but"),
+        ([f"{TOKENS}=16", f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size=4"], None),
+        ([f"{TP}=2"], f"GPUs: an engine of the rollout takes 2 .{TP}=2., which does not divide the 1 of trainer; set"),
+        ([f"{TP}=2", "trainer.n_gpus_per_node=2"], None),
+        ([f"{TP}=2", "trainer.n_gpus_per_node=3"], "does not divide the 3 of trainer"),
+        (
+            [f"{TP}=2", "trainer.v1.trainer_mode=separate_async", "actor_rollout_ref.rollout.nnodes=1",
+             "actor_rollout_ref.rollout.n_gpus_per_node=1", "trainer.n_gpus_per_node=2"],
+            r"does not divide the 1 of actor_rollout_ref\.rollout",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_loaded_models_would_fail_at(build, settings, sentence):
+    settings = ["actor_rollout_ref.rollout.max_model_len=64", "ray_kwargs.ray_init.num_gpus=8", *settings]
+    config = build("cpu_arithmetic", *settings)
+    checks = ("micro-batches", "GPUs")
+    found = [f.sentence() for f in examine_run(config) if f.check in checks and f.level is Level.ERROR]
+    if sentence is None:
+        assert not found
+    else:
+        # The limit of the log-probs is that of the actor, unless it is set.
+        assert len(found) == 1 + any(setting.startswith(TOKENS) for setting in settings)
+        assert re.match(f".*{sentence}", found[0])
+        assert start_problem(config) == found[0]
+
+
+def test_a_logger_needs_its_package(build):
+    # verl imports it when the models are loaded; the CPU environment has no MLflow.
+    config = build("cpu_arithmetic", "trainer.logger=[console,mlflow]")
+    problem = start_problem(config)
+    assert problem is not None
+    assert "names mlflow, whose package mlflow is not installed; install it, or take mlflow out" in problem
+    assert [finding.sentence() for finding in examine_run(config) if finding.check == "logger"] == [problem]
+    assert not [f for f in examine_run(build("cpu_arithmetic", "trainer.logger=tensorboard")) if f.check == "logger"]
+
+
 def test_the_cluster_that_a_run_would_join(build, monkeypatch):
     config = build("qwen2_5_7b")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

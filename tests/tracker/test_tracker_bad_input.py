@@ -49,6 +49,7 @@ SETTINGS: list[tuple[Any, str]] = [
         {"name": "rising", "rising": {"t_first": 1.3}},
         "rising.t_max = 1.2 is below rising.t_first = 1.3; raise t_max or lower t_first",
     ),
+    ({"name": "rising", "rising": {"steps": None}}, "rising.steps is not set; set the training steps"),
     ({"name": "rising", "rising": {"steps": 0}}, "rising.steps must be above 0, not 0"),
     ({"name": "rising", "rising": {"steps": 2.5}}, "rising.steps is 2.5; it must be of type int"),
     ({"name": "rising", "rising": {"t_base": -1}}, "rising.t_base must be above 0, not -1"),

@@ -62,6 +62,19 @@ def test_yaml_mirrors_the_dataclasses():
         assert resolved["schedule"][name] == dataclasses.asdict(section)
 
 
+def test_a_rise_takes_the_whole_run_unless_told(cpu_config):
+    whole = "erpo.schedule.rising.steps=${oc.select:trainer.total_training_steps,100}"  # the default
+    assert str(OmegaConf.load(Path(CONFIG_FOLDER) / "erpo" / "default.yaml").schedule.rising).count(whole[27:]) == 1
+    steps = "trainer.total_training_steps"
+    assert check_settings(cpu_config("grpo_rising", whole, f"{steps}=37")).schedule.rising.steps == 37
+    with pytest.raises(ConfigError, match=r"rising\.steps is not set"):
+        check_settings(cpu_config("grpo_rising", whole, f"{steps}=null"))
+    # Other methods do not read it.
+    check_settings(cpu_config("erpo", whole, f"{steps}=null"))
+    with pytest.warns(UserWarning, match="token_budget may end the run before the temperature reaches"):
+        check_settings(cpu_config("grpo_rising", whole, f"{steps}=37", "erpo.token_budget=1000"))
+
+
 def test_grpo_changes_no_setting_of_verl_but_the_estimator():
     with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
         plain = OmegaConf.to_container(compose("ppo_trainer", overrides=["algorithm.adv_estimator=grpo"]))
@@ -153,6 +166,24 @@ BAD_SETTINGS = [
     ("grpo", [f"{ACTOR}.policy_loss.loss_mode=gpso"], "loss_mode is gpso, which verl does not have; set one of van"),
     ("grpo", ["trainer.logger=[console,wandv]"], "trainer.logger names wandv, which verl does not have; use wandb"),
     ("grpo", ["trainer.logger=null"], "trainer.logger names None, which"),
+    (
+        "grpo",
+        ["reward.reward_manager.name=naiv", "reward.custom_reward_function.path=null"],
+        "reward_manager.name is naiv, which verl does not have; set one of dapo, ",
+    ),
+    (
+        "grpo",
+        ["reward.reward_manager.source=importlib", "reward.reward_manager.module.path=/nowhere.py"],
+        "module.path is /nowhere.py, which does not exist; name a file",
+    ),
+    ("grpo", ["reward.reward_manager.source=import"], "reward_manager.source is import; set register or importlib"),
+    ("grpo", ["trainer.save_freq=never"], "trainer.save_freq is never; set a whole number of steps"),
+    ("grpo", ["trainer.test_freq=null"], "trainer.test_freq is None; set a whole number of steps"),
+    (
+        "grpo_rising",
+        ["erpo.schedule.rising.steps=null"],
+        "rising.steps is not set; set the training steps over which",
+    ),
     ("grpo_hot", [f"{ROLLOUT}.n=1", "erpo.groups.drop=[all_wrong]"], "group of one response"),
     ("erpo", [f"{ROLLOUT}.name=sglang"], "tested with vllm only"),
     (
