@@ -92,6 +92,15 @@ def data_findings(config: DictConfig) -> Iterator[Finding]:
                 except DataError as error:
                     yield Finding(check, Level.ERROR, str(error), "fix the file")
                     continue
+                wrong, ra = report.rewards["wrong"], config.erpo.ra
+                if setting == "train_files" and ra.enable and wrong and ra.pseudo_reward not in wrong:
+                    yield Finding(
+                        check,
+                        Level.WARNING,
+                        f"{file}: a wrong answer is rewarded {min(wrong):g}, and erpo.ra.pseudo_reward is "
+                        f"{ra.pseudo_reward:g}",
+                        f"erpo.ra.pseudo_reward={min(wrong):g}",
+                    )
                 if report.passed:
                     yield Finding(
                         check, Level.OK, f"{file}: {report.rows} gold answers are rewarded, and wrong ones are not"

@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """All checks of a machine, and those that are fast enough for every start of a run."""
 
-import importlib.util
-import math
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -13,24 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from erpo.environment.attention import attention_finding
 from erpo.environment.data import data_findings, image_findings
 from erpo.environment.finding import Finding, Level
+from erpo.environment.late import late_findings
 from erpo.environment.machine import Gpu, disk_findings, gpu_findings, gpus, memory_finding, shared_memory_finding
 from erpo.environment.model import model_findings, tokenizer_finding
 from erpo.environment.packages import has_cpu_platform, package_findings
 from erpo.environment.resources import joins, own_resources, resources_findings
 from erpo.tasks.artefact import ARTEFACT_SECTIONS
-
-# Packages that verl's loggers import; the others need none.
-_LOGGER_PACKAGES = {
-    "wandb": "wandb",
-    "tracking": "wandb",
-    "mlflow": "mlflow",
-    "swanlab": "swanlab",
-    "vemlp_wandb": "volcengine_ml_platform",
-    "tensorboard": "tensorboard",
-    "clearml": "clearml",
-    "trackio": "trackio",
-    "rl_insight": "rl_insight",
-}
 
 
 def examine_machine() -> Iterator[Finding]:
@@ -71,9 +57,7 @@ def examine_run(config: DictConfig) -> Iterator[Finding]:
     try:
         check_settings(config)
         yield Finding("settings", Level.OK, "accepted")
-        yield from _first_prompts(config)
-        yield from _long_sequences(config)
-        yield from _loggers(config)
+        yield from late_findings(config)
     except ConfigError as error:
         yield Finding("settings", Level.ERROR, str(error), "change it")
     models = [*_models(config)]
@@ -107,9 +91,7 @@ def start_problem(config: DictConfig) -> str | None:
 
 
 def _at_start(config: DictConfig) -> Iterator[Finding]:
-    yield from _first_prompts(config)
-    yield from _long_sequences(config)
-    yield from _loggers(config)
+    yield from late_findings(config)
     yield attention_finding(config)
     yield from _models(config)
     yield from image_findings(config)
@@ -118,56 +100,6 @@ def _at_start(config: DictConfig) -> Iterator[Finding]:
         yield from resources_findings(config, own_resources(config), "this machine")
     else:
         yield _joined(config, address)
-
-
-def _first_prompts(config: DictConfig) -> Iterator[Finding]:
-    """What verl's loader and vLLM refuse when the first prompts come, with all models loaded."""
-    from erpo.trainer.early import MAX_TEMPERATURE
-    from erpo.trainer.ignored import takes_prompts_one_by_one
-
-    temperature = config.actor_rollout_ref.rollout.temperature
-    if temperature > MAX_TEMPERATURE:
-        found = f"actor_rollout_ref.rollout.temperature is {temperature:g}, and vLLM samples up to {MAX_TEMPERATURE:g}"
-        yield Finding("sampling", Level.ERROR, found, "lower it")
-    batch, size = config.data.train_batch_size, config.data.get("gen_batch_size")
-    if size and not takes_prompts_one_by_one(config) and (size < 1 or batch % size):
-        found = f"data.gen_batch_size is {size}, which does not divide data.train_batch_size={batch}"
-        yield Finding("prompts", Level.ERROR, found, "set it to null or to a divisor")
-
-
-def _long_sequences(config: DictConfig) -> Iterator[Finding]:
-    """verl cuts a batch into micro-batches of so many tokens, and fails at the first sequence that is longer."""
-    from verl.trainer.ppo.utils import need_reference_policy
-
-    data, roles = config.data, config.actor_rollout_ref
-    if roles.actor.strategy not in ("fsdp", "fsdp2"):
-        return
-    longest = min(data.max_prompt_length + data.max_response_length, roles.rollout.get("max_model_len") or math.inf)
-    limits = [
-        ("actor", "use_dynamic_bsz", "ppo_max_token_len_per_gpu", "actor"),
-        ("rollout", "log_prob_use_dynamic_bsz", "log_prob_max_token_len_per_gpu", "actor"),
-    ]
-    if need_reference_policy(config):
-        limits.append(("ref", "log_prob_use_dynamic_bsz", "log_prob_max_token_len_per_gpu", "ref"))
-    for role, dynamic, limit, engine in limits:
-        tokens, gpus = roles[role][limit], roles[engine].fsdp_config.ulysses_sequence_parallel_size
-        if roles[role][dynamic] and tokens * gpus < longest:
-            of_gpus = f" on each of {gpus} GPUs" if gpus > 1 else ""
-            found = (
-                f"actor_rollout_ref.{role}.{limit} is {tokens}{of_gpus}, but a prompt and its response have up to "
-                f"{longest} tokens, and the first ones that are longer end the run"
-            )
-            yield Finding("micro-batches", Level.ERROR, found, "raise it, or lower data.max_response_length")
-
-
-def _loggers(config: DictConfig) -> Iterator[Finding]:
-    """verl imports the package of a logger when the models are loaded."""
-    loggers = config.trainer.logger
-    for name in [loggers] if isinstance(loggers, str) else loggers:
-        package = _LOGGER_PACKAGES.get(name)
-        if package is not None and importlib.util.find_spec(package) is None:
-            found = f"trainer.logger names {name}, whose package {package} is not installed"
-            yield Finding("logger", Level.ERROR, found, f"install it, or take {name} out of trainer.logger")
 
 
 def _models(config: DictConfig) -> Iterator[Finding]:

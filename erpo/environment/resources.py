@@ -117,15 +117,20 @@ def resources_findings(config: DictConfig, available: Mapping[str, Any], where: 
 def _engine_findings(config: DictConfig) -> Iterator[Finding]:
     """verl divides the GPUs among the rollout's engines when the models are loaded."""
     rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
-    apart = trainer.v1.trainer_mode == "separate_async"
-    where, devices = ("actor_rollout_ref.rollout", rollout) if apart else ("trainer", trainer)
-    gpus = (devices.nnodes or 0) * (devices.n_gpus_per_node or 0)
+    places = {}
+    if trainer.v1.trainer_mode == "separate_async":
+        places["actor_rollout_ref.rollout"] = rollout
+    # verl asks it of the trainer's GPUs in any case, unless they hold no rollout.
+    if config.actor_rollout_ref.get("hybrid_engine", True):
+        places["trainer"] = trainer
     sizes = {f"actor_rollout_ref.rollout.{name}": rollout[name] for name in _ENGINE_SIZES}
     engine = math.prod(sizes.values())
-    if gpus and gpus % engine and not OmegaConf.select(rollout, "disaggregation.enabled", default=False):
-        named = " and ".join(f"{name}={size}" for name, size in sizes.items() if size > 1)
-        found = f"an engine of the rollout takes {engine} ({named}), which does not divide the {gpus} of {where}"
-        yield Finding("GPUs", Level.ERROR, found, f"set {next(n for n, size in sizes.items() if size > 1)} to 1")
+    for where, devices in places.items():
+        gpus = (devices.nnodes or 0) * (devices.n_gpus_per_node or 0)
+        if gpus and gpus % engine and not OmegaConf.select(rollout, "disaggregation.enabled", default=False):
+            named = " and ".join(f"{name}={size}" for name, size in sizes.items() if size > 1)
+            found = f"an engine of the rollout takes {engine} ({named}), which does not divide the {gpus} of {where}"
+            yield Finding("GPUs", Level.ERROR, found, f"set {next(n for n, size in sizes.items() if size > 1)} to 1")
 
 
 def cluster_problem(config: DictConfig, available: Mapping[str, Any]) -> str | None:

@@ -139,6 +139,24 @@ def one_turn_warning(run: Path | None, files: Iterable[Path]) -> str:
     )
 
 
+def judge_warning(run: Path | None, reward_function: str | None) -> str:
+    """Likewise, where training judges responses by more than a function.
+
+    Args:
+        run: As above.
+        reward_function: The function that judges here; None for verl's scorer of the data source.
+    """
+    trained = read_run(run)
+    own_manager = setting(trained, "reward.reward_manager.source", "register") != "register"
+    if reward_function or not (own_manager or setting(trained, "reward.reward_model.enable", False)):
+        return ""
+    judge = "a reward manager of its own" if own_manager else "a reward model"
+    return (
+        f"training uses {judge}, but here verl's scorer of the data source judges, so these numbers are not comparable "
+        "with the run's own validation; set reward_function."
+    )
+
+
 def draw(problems: list[Problem], count: int | None, seed: int) -> list[Problem]:
     """Draw ``count`` prompts without replacement, in their old order; all of them for None."""
     if count is None or count >= len(problems):

@@ -66,7 +66,8 @@ def _panel(name: str, runs: Sequence[Run], values: Sequence[pd.Series]) -> Panel
                 }
             )
         )
-        ends.append(f"{run.name} {show(series.iloc[0])} at first, {show(series.iloc[-1])} at last")
+        at_last = f"{show(series.iloc[-1])} at last" if len(series) > 1 else "not measured again"
+        ends.append(f"{run.name} {show(series.iloc[0])} at first, {at_last}")
     over_steps(by_step)
     by_step.set_ylabel(name.replace(", ", ",\n"))
     over_tokens(by_tokens)

@@ -67,9 +67,17 @@ class Run:
         """Mean of the held-out accuracies by step."""
         return self.metrics[held_out_names(self.metrics.columns)].mean(axis=1).dropna()
 
+    def tokens(self) -> pd.Series:
+        """Tokens generated in this run by step; a run that went on from another one's checkpoint counted those, too."""
+        tokens = self.metric("erpo/generated/tokens")
+        if not len(tokens) or not len(self.groups) or self.groups["step"].min() <= 1:
+            return tokens
+        of_first = self.groups.loc[self.groups["step"] <= tokens.index[0], "lengths"].map(sum).sum()
+        return tokens - (tokens.iloc[0] - of_first)
+
     def tokens_at(self, steps: pd.Series) -> pd.Series:
         """Tokens generated up to and with each of these steps; NaN where no metrics tell."""
-        tokens = self.metric("erpo/generated/tokens")
+        tokens = self.tokens()
         before = pd.Series({0: 0.0})
         known = pd.concat([before, tokens]) if len(tokens) else pd.Series(np.nan, index=[0])
         return known.reindex(steps.to_numpy(), method="ffill").set_axis(steps.index)

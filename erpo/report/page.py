@@ -198,7 +198,12 @@ def _sections(runs: Sequence[Run]) -> list[Section]:
 def _facts(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
-        tokens, accuracy = run.metric("erpo/generated/tokens"), run.held_out_accuracy()
+        tokens, accuracy = run.tokens(), run.held_out_accuracy()
+        measured = "-"
+        if len(accuracy) == 1:
+            measured = f"{percent(accuracy.iloc[0])} at step {accuracy.index[0]}, not measured again"
+        elif len(accuracy):
+            measured = f"{percent(accuracy.iloc[0])} to {percent(accuracy.iloc[-1])}"
         rows.append(
             {
                 "run": run.name,
@@ -209,9 +214,7 @@ def _facts(runs: Sequence[Run]) -> pd.DataFrame:
                 "generated tokens": number(tokens.iloc[-1], 0) if len(tokens) else "-",
                 "base T": number(run.base),
                 "cap": "-" if run.cap is None else number(run.cap),
-                "held-out accuracy": f"{percent(accuracy.iloc[0])} to {percent(accuracy.iloc[-1])}"
-                if len(accuracy)
-                else "-",
+                "held-out accuracy": measured,
             }
         )
     return pd.DataFrame(rows)

@@ -69,15 +69,16 @@ def summarize(run_folder: str | Path) -> RunSummary:
     # The first step of a run that goes on from another one's checkpoint is not 1.
     first, last = int(groups["step"].min()), int(groups["step"].max())
     window = max(1, min(_LONGEST_WINDOW, (last - first + 1) // 2))
-    all_correct = groups["outcome"] == "all_correct"
+    complete = groups[groups["outcome"] != "incomplete"]
+    all_correct = complete["outcome"] == "all_correct"
     base = base_temperature(run_folder)
     raised = is_raised(groups["temperature"], groups["temperature"].min() if base is None else base)
     return RunSummary(
         steps=max(last, int(metrics.index.max())),
         held_out=_held_out_rows(metrics),
         window=window,
-        all_correct_start=float(all_correct[groups["step"] < first + window].mean()),
-        all_correct_end=float(all_correct[groups["step"] > last - window].mean()),
+        all_correct_start=float(all_correct[complete["step"] < first + window].mean()),
+        all_correct_end=float(all_correct[complete["step"] > last - window].mean()),
         prompts_seen=groups["key"].nunique(),
         prompts_raised=groups.loc[raised, "key"].nunique(),
         prompts_revived=groups.loc[groups["revived"], "key"].nunique(),
@@ -123,13 +124,15 @@ def _held_out_rows(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
     rows = []
     names = [re.fullmatch(r"erpo/val/(.+)/mean@(\d+)", name) for name in metrics.columns]
     for name in filter(None, names):
-        values = metrics[metrics[name[0]].notna()].iloc[[0, -1]]
+        measured = metrics[metrics[name[0]].notna()]
+        values = measured.iloc[[0, -1]]
         prefix, k = f"erpo/val/{name[1]}", name[2]
         means = zip(*(values[f"{prefix}/{part}"] for part in (f"mean@{k}", "mean_low", "mean_high")), strict=True)
         first, last = (f"{mean:.1%} ({low:.1%} to {high:.1%})" for mean, low, high in means)
-        rows.append((f"{name[1]}, mean@{k} (95 % interval)", first, last))
+        once = f"not measured after step {measured.index[0]}"
+        rows.append((f"{name[1]}, mean@{k} (95 % interval)", first, last if len(measured) > 1 else once))
         first, last = (f"{value:.1%}" for value in values[f"{prefix}/pass@{k}"])
-        rows.append((f"{name[1]}, pass@{k}", first, last))
+        rows.append((f"{name[1]}, pass@{k}", first, last if len(measured) > 1 else once))
     accuracy = _held_out_accuracy(metrics)
     if not rows and len(accuracy):
         # A run of an earlier version.

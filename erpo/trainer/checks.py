@@ -4,6 +4,7 @@
 
 import importlib.metadata
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +115,40 @@ def _problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]:
             yield "erpo.train_temperature=base needs a temperature schedule; set erpo.schedule.name, or remove it."
         _warn_of_verls_division(config)
     yield from _correction_problems(config)
+    yield from _misnamed(config, erpo.schedule.section)
     yield from unknown_names(config)
+
+
+def _misnamed(config: DictConfig, name: str) -> Iterator[str]:
+    """A name that is made of a constant which the run does not read, as a sweep of another schedule makes it."""
+    raw = OmegaConf.to_container(config.trainer, resolve=False)
+    assert isinstance(raw, dict)
+    for setting in ("experiment_name", "default_local_dir"):
+        sections = re.findall(r"\$\{erpo\.schedule\.(\w+)\.", str(raw[setting]))
+        other = next((section for section in sections if section != name), None)
+        if other is not None:
+            yield (
+                f"trainer.{setting} names the run by erpo.schedule.{other}, but the schedule of "
+                f"method={config.erpo.method} is {name}; take a method with that schedule (erpo has linear)."
+            )
+
+
+def _warn_of_cold_controls(erpo: ErpoConfig, t_base: float) -> None:
+    """Temperatures for all prompts are above the base, or the run is no control of what raises them."""
+    schedule = erpo.schedule
+    if schedule.section == "constant" and on_grid(schedule.constant.temperature) < on_grid(t_base):
+        warnings.warn(
+            f"erpo.schedule.constant.temperature is {schedule.constant.temperature:g}, below the base temperature "
+            f"{t_base:g}: all prompts are sampled colder than without a schedule.",
+            stacklevel=2,
+        )
+    rising = schedule.rising
+    if schedule.section == "rising" and not is_raised(on_grid(rising.t_max), max(t_base, rising.t_first)):
+        warnings.warn(
+            f"erpo.schedule.rising goes from {rising.t_first:g} to {rising.t_max:g}, which is not above t_first and "
+            f"the base temperature {t_base:g}; raise erpo.schedule.rising.t_max.",
+            stacklevel=2,
+        )
 
 
 def _warn_of_verls_division(config: DictConfig) -> None:
@@ -208,6 +242,7 @@ def _temperature_problems(config: DictConfig, erpo: ErpoConfig) -> Iterator[str]
             "raised; raise t_max, or set erpo.schedule.name=none.",
             stacklevel=2,
         )
+    _warn_of_cold_controls(erpo, t_base)
     if name == "rising" and erpo.token_budget and erpo.schedule.rising.steps == config.trainer.total_training_steps:
         warnings.warn(
             "erpo.token_budget may end the run before the temperature reaches erpo.schedule.rising.t_max after "

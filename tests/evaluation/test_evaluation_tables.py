@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from erpo.evaluation.checkpoint import ModelSource
 from erpo.evaluation.config import EvaluationError
-from erpo.evaluation.data import one_turn_warning
+from erpo.evaluation.data import judge_warning, one_turn_warning
 from erpo.evaluation.summary import summarize_set, write_summary
 from erpo.evaluation.tables import comparison, read_entry
 from recipe.erpo.tables import main
@@ -96,6 +96,22 @@ def test_one_turn_in_the_place_of_several_is_said(tmp_path, rollout, names, word
     (tmp_path / "eval" / "settings.json").write_text(json.dumps(held))
     text = write_summary(samples("s", [1]), ModelSource("x", "x"), tmp_path / "eval", warning)
     assert (f"\nWarning: {warning}\n" in text) == bool(warning)
+
+
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        ({"reward_manager": {"source": "importlib"}}, "training uses a reward manager of its own, but here verl's"),
+        ({"reward_model": {"enable": True}}, "training uses a reward model, but here verl's scorer"),
+        ({"reward_manager": {"source": "register", "name": "dapo"}, "reward_model": {"enable": False}}, ""),
+    ],
+)
+def test_another_judge_than_in_training_is_said(tmp_path, reward, words):
+    OmegaConf.save(OmegaConf.create({"reward": reward}), tmp_path / "config.yaml")
+    warning = judge_warning(tmp_path, None)
+    assert words in warning and bool(words) == bool(warning)
+    # A function that is named judges as the user wants it.
+    assert judge_warning(tmp_path, "pkg://mine") == judge_warning(None, None) == ""
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,20 @@ def test_summary_shows_each_set_with_its_interval_and_pass_at_k(tmp_path, capsys
     assert "50.0% (40.0% to 60.0%) -> 25.0% (15.0% to 35.0%)" in capsys.readouterr().out
 
 
+def test_one_validation_is_no_end_of_a_run(tmp_path):
+    metrics = MetricsLog(tmp_path)
+    own = {"mean@8": 0.35, "mean_low": 0.3, "mean_high": 0.4, "pass@8": 0.6}
+    metrics.append(0, {f"erpo/val/x/{name}": value for name, value in own.items()})
+    for step in (1, 2):
+        # An incomplete group is of no kind.
+        GroupLog(tmp_path).write(step, [row(step, outcome="all_correct"), row(step, outcome="incomplete")])
+        metrics.append(step, {"x": 1})
+    summary = summarize(tmp_path)
+    assert summary.held_out[0][1:] == ("35.0% (30.0% to 40.0%)", "not measured after step 0")
+    assert summary.held_out[1][1:] == ("60.0%", "not measured after step 0")
+    assert (summary.all_correct_start, summary.all_correct_end) == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(("steps", "window"), [(1, 1), (5, 2), (40, 10)])
 def test_the_two_shares_of_a_short_run_do_not_overlap(tmp_path, steps, window):
     metrics = MetricsLog(tmp_path)

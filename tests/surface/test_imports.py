@@ -27,6 +27,7 @@ ALSO_OF_VERL = {
     "erpo.datasets.layouts": "finds the boxed answer where verl's scorer finds it",
     "erpo.datasets.rewards": "checks gold answers with the reward that training uses",
     "erpo.environment.attention": "asks verl whether there is a critic",
+    "erpo.environment.late": "asks whether there is a reference, and which sources its scorers know",
     "erpo.environment.model": "loads the tokenizer as the run does",
     "erpo.evaluation.checkpoint": "merges the shards that verl saved",
     "erpo.evaluation.data": "reads images as training does",

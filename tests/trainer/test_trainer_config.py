@@ -75,6 +75,25 @@ def test_a_rise_takes_the_whole_run_unless_told(cpu_config):
         check_settings(cpu_config("grpo_rising", whole, f"{steps}=37", "erpo.token_budget=1000"))
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "sentence"),
+    [
+        ("grpo_hot", ["constant.temperature=1.2"], "below the base temperature 1.4: all prompts are sampled colder"),
+        ("grpo_hot", ["constant.temperature=1.4"], None),
+        ("grpo_rising", ["rising.t_first=1.0", "rising.t_max=1.2"], "goes from 1 to 1.2, which is not above"),
+        ("grpo_rising", ["rising.t_first=1.4", "rising.t_max=1.4"], "goes from 1.4 to 1.4, which is not above"),
+        ("grpo_rising", ["rising.t_first=1.4", "rising.t_max=1.5"], None),
+    ],
+)
+def test_a_control_that_is_not_hotter_than_the_base_is_said(cpu_config, method, settings, sentence):
+    settings = [f"{ROLLOUT}.temperature=1.4", *(f"erpo.schedule.{setting}" for setting in settings)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_settings(cpu_config(method, *settings))
+    said = [str(warning.message) for warning in caught if "erpo.schedule" in str(warning.message)]
+    assert not said if sentence is None else len(said) == 1 and sentence in said[0]
+
+
 def test_grpo_changes_no_setting_of_verl_but_the_estimator():
     with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
         plain = OmegaConf.to_container(compose("ppo_trainer", overrides=["algorithm.adv_estimator=grpo"]))
