@@ -5,6 +5,7 @@
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +14,8 @@ from erpo.trainer.config import ConfigError
 
 _FOLDERS = ("default_local_dir", "resume_from_path", "rollout_data_dir", "validation_data_dir")
 _LOG_FOLDER = "trainer.log_folder"
+# Set where the run's folder carries the time of its start: the same command makes another one.
+NEW_FOLDER = "trainer.new_folder_each_start"
 _MARKER = "latest_checkpointed_iteration.txt"
 
 
@@ -30,6 +33,9 @@ def prepare_folders(config: DictConfig) -> Path:
     """
     if not OmegaConf.select(config, "trainer.default_local_dir"):
         raise ConfigError("trainer.default_local_dir is not set; name a folder for the run.")
+    raw: Any = OmegaConf.to_container(config.trainer, resolve=False)
+    if "${now:" in str(raw["default_local_dir"]):
+        OmegaConf.update(config, NEW_FOLDER, True, force_add=True)
     for name in _FOLDERS:
         value = OmegaConf.select(config, f"trainer.{name}", default=None)
         if not isinstance(value, str) or not value:

@@ -228,12 +228,9 @@ def main(config: DictConfig) -> None:
     from erpo.runs.errors import RunFolderError
     from erpo.tracker import TrackerError
     from erpo.trainer.config import ConfigError
-    from erpo.trainer.folders import same_command_continues
+    from erpo.trainer.folders import NEW_FOLDER, same_command_continues
     from erpo.trainer.watchdog import StalledError, death_message
 
-    raw: Any = OmegaConf.to_container(config.trainer, resolve=False)
-    # The folder carries the time of its start: the same command makes another one.
-    dated = "${now:" in str(raw["default_local_dir"])
     try:
         stopped = train(config)
     except (ConfigError, RunFolderError, StalledError, TrackerError) as error:
@@ -244,10 +241,10 @@ def main(config: DictConfig) -> None:
     if stopped is None:
         return
     said = f"stopped by SIGTERM after step {stopped}, which is saved"
+    if OmegaConf.select(config, NEW_FOLDER, default=False):
+        sys.exit(f"{said}; trainer.default_local_dir={config.trainer.default_local_dir} continues it")
     if not same_command_continues(config):
         sys.exit(f"{said}; trainer.resume_mode=auto continues from there, and {config.trainer.resume_mode} does not")
-    if dated:
-        sys.exit(f"{said}; trainer.default_local_dir={config.trainer.default_local_dir} continues it")
     print(f"{said}; the same command continues from there")
     sys.exit(EXIT_STOPPED)
 

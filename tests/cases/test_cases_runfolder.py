@@ -215,8 +215,7 @@ def test_a_stopped_run_is_queued_again_only_where_its_command_continues_it(tmp_p
 
 def test_a_stopped_run_names_its_folder_where_every_start_has_one_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(main_erpo, "train", lambda config: 3)
-    dated = f"trainer.default_local_dir={tmp_path}/" + "${now:%Y}-run"
-    config = composed("experiment=cpu_arithmetic", "method=erpo", dated)
+    config = run_config(f"{tmp_path}/" + "${now:%Y}-run")
     with pytest.raises(SystemExit) as end:
         main_erpo.main.__wrapped__(config)
     assert re.search(rf"; trainer.default_local_dir={tmp_path}/2\d\d\d-run continues it$", str(end.value.code))
