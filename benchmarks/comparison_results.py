@@ -53,6 +53,16 @@ def collect(runs: Path, budget: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def per_quarter(groups: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """What was generated in each quarter of the budget.
+
+    Args:
+        groups: The group log of a run.
+        budget: Generated tokens of the run; what lies beyond belongs to the last quarter.
+
+    Returns:
+        A row for each quarter, 1 to 4: steps, groups, groups of each kind, tokens, and the temperatures' mean and
+        largest.
+    """
     tokens = groups["lengths"].map(sum)
     # By whole steps: the groups of a step were generated together.
     spent = tokens.groupby(groups["step"]).sum().cumsum()

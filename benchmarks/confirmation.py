@@ -59,7 +59,9 @@ ARMS = {
 
 
 @torch.inference_mode()
-def scores(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]) -> dict[str, Any]:
+def scores(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]
+) -> dict[str, float]:
     """Exact scores at T = 1: nothing is sampled.
 
     Returns:

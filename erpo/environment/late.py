@@ -63,6 +63,7 @@ def _sequence_parallel(config: DictConfig, role: str) -> int:
 
 
 def _first_prompts(config: DictConfig) -> Iterator[Finding]:
+    """What verl's loader and vLLM refuse when the first prompts come."""
     from erpo.trainer.early import MAX_TEMPERATURE
     from erpo.trainer.ignored import takes_prompts_one_by_one
 
@@ -167,10 +168,15 @@ def _model_shape(config: DictConfig) -> Iterator[Finding]:
         yield _error("model", found, "lower it with data.max_response_length, or take another model")
     shared = {f"{_ROLES}.rollout.tensor_model_parallel_size": rollout.tensor_model_parallel_size}
     if config.actor_rollout_ref.actor.strategy in _FSDP:
-        shared["ulysses_sequence_parallel_size"] = _sequence_parallel(config, "actor")
-        if shared["ulysses_sequence_parallel_size"] > 1 and not config.actor_rollout_ref.model.use_remove_padding:
+        sequence = f"{_ROLES}.actor.fsdp_config.ulysses_sequence_parallel_size"
+        size = shared[sequence] = _sequence_parallel(config, "actor")
+        if size > 1 and not config.actor_rollout_ref.model.use_remove_padding:
             found = f"{_ROLES}.model.use_remove_padding is false, and GPUs that share a sequence need it"
             yield _error("model", found, "set it to true")
+        pairs = shape.get("num_key_value_heads")
+        if pairs and pairs % size and size % pairs:
+            found = f"{sequence} is {size}, and the model has {pairs} key-value heads: neither divides the other"
+            yield _error("model", found, "change it")
     for name, size in shared.items():
         if heads and heads % size:
             found = f"{name} is {size}, which does not divide the {heads} attention heads of the model"
@@ -198,17 +204,19 @@ def _shape(path: str) -> dict[str, Any]:
 
 
 def _checkpoint(config: DictConfig) -> Iterator[Finding]:
+    """verl loads a checkpoint last of all; without its model it silently goes on from the weights of the start."""
     from erpo.trainer.folders import checkpoint_to_resume, validates_only
 
     folder = checkpoint_to_resume(config)
     actor, trainer = config.actor_rollout_ref.actor, config.trainer
     if folder is None or actor.strategy not in _FSDP:
         return
+    gpus = trainer.nnodes * trainer.n_gpus_per_node
     try:
         saved = json.loads((folder / "actor" / "fsdp_config.json").read_text())["world_size"]
+    # Of another version of verl, which then says what it misses.
     except (OSError, ValueError, KeyError):
-        return
-    gpus = trainer.nnodes * trainer.n_gpus_per_node
+        saved = gpus
     if saved != gpus:
         found = (
             f"{folder} was saved by {saved} GPUs and this run has {gpus}, but verl loads it with the same number only"
@@ -217,7 +225,7 @@ def _checkpoint(config: DictConfig) -> Iterator[Finding]:
     contents = OmegaConf.select(actor, "checkpoint.load_contents") or []
     if "model" not in contents and not validates_only(config):
         found = f"the run continues {folder}, but {_ROLES}.actor.checkpoint.load_contents has no model"
-        yield _error("checkpoint", found, "add model, optimizer and extra, or the weights would be those of the start")
+        yield _error("checkpoint", found, "add model, optimizer and extra")
 
 
 def _weight_transfer(config: DictConfig) -> Iterator[Finding]:

@@ -140,11 +140,14 @@ def one_turn_warning(run: Path | None, files: Iterable[Path]) -> str:
 
 
 def judge_warning(run: Path | None, reward_function: str | None) -> str:
-    """Likewise, where training judges responses by more than a function.
+    """What is judged otherwise than in training, as one sentence: the evaluation calls a function.
 
     Args:
-        run: As above.
+        run: Folder of the run that the model belongs to; None if it belongs to none.
         reward_function: The function that judges here; None for verl's scorer of the data source.
+
+    Returns:
+        Empty if nothing is.
     """
     trained = read_run(run)
     own_manager = setting(trained, "reward.reward_manager.source", "register") != "register"
@@ -155,6 +158,11 @@ def judge_warning(run: Path | None, reward_function: str | None) -> str:
         f"training uses {judge}, but here verl's scorer of the data source judges, so these numbers are not comparable "
         "with the run's own validation; set reward_function."
     )
+
+
+def training_differs(run: Path | None, files: Iterable[Path], reward_function: str | None) -> str:
+    """Both sentences, :func:`one_turn_warning` and :func:`judge_warning`; empty if nothing differs."""
+    return " ".join(filter(None, (one_turn_warning(run, files), judge_warning(run, reward_function))))
 
 
 def draw(problems: list[Problem], count: int | None, seed: int) -> list[Problem]:

@@ -37,7 +37,7 @@ def write_report(
 ) -> str:
     """Write JSON, Markdown and picture; returns the tables and the suggestions for the terminal.
 
-    ``warning`` is of :func:`erpo.evaluation.data.one_turn_warning`.
+    ``warning`` is of :func:`erpo.evaluation.data.training_differs`.
     """
     held = json.loads((folder / SETTINGS_FILE).read_text())
     parts = set(samples["part"])

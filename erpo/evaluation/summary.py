@@ -72,7 +72,7 @@ def write_summary(samples: pd.DataFrame, source: ModelSource, folder: Path, warn
         samples: All samples of the folder.
         source: The model.
         folder: Folder of the evaluation.
-        warning: Of :func:`erpo.evaluation.data.one_turn_warning`.
+        warning: Of :func:`erpo.evaluation.data.training_differs`.
 
     Returns:
         The Markdown.

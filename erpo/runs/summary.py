@@ -136,7 +136,8 @@ def _held_out_rows(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
     accuracy = _held_out_accuracy(metrics)
     if not rows and len(accuracy):
         # A run of an earlier version.
-        rows.append(("held-out accuracy", f"{accuracy.iloc[0]:.3f}", f"{accuracy.iloc[-1]:.3f}"))
+        last = f"{accuracy.iloc[-1]:.3f}" if len(accuracy) > 1 else f"not measured after step {accuracy.index[0]}"
+        rows.append(("held-out accuracy", f"{accuracy.iloc[0]:.3f}", last))
     return rows
 
 

@@ -44,7 +44,7 @@ def train(config: DictConfig) -> int | None:
     from verl.utils.device import auto_set_device
 
     from erpo.runs.summary import print_summary
-    from erpo.trainer.folders import log_folder, prepare_folders, validates_only
+    from erpo.trainer.folders import NEW_FOLDER, log_folder, prepare_folders, validates_only
 
     auto_set_device(config)
     run_folder = prepare_folders(config)
@@ -53,7 +53,13 @@ def train(config: DictConfig) -> int | None:
     # By Ray's own environment, which reaches the processes of other nodes, and of this run only.
     tensorboard = os.environ.get("TENSORBOARD_DIR", str(logs / "tensorboard"))
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars.TENSORBOARD_DIR", tensorboard, force_add=True)
-    stopped = _run(config, logs)
+    try:
+        stopped = _run(config, logs)
+    except Exception:
+        # What is said of such an end is that the same command continues from the last checkpoint.
+        if OmegaConf.select(config, NEW_FOLDER, default=False):
+            print(f"every start has a folder of its own; this one is trainer.default_local_dir={run_folder}")
+        raise
     if stopped is not None:
         return stopped
     print_summary(logs)

@@ -20,15 +20,14 @@ def evaluate(config: DictConfig) -> None:
         EvaluationError: Something cannot be used.
     """
     from erpo.evaluation.collect import Part, collect, folder_of
-    from erpo.evaluation.data import find_sets, judge_warning, load_problems, one_turn_warning
+    from erpo.evaluation.data import find_sets, load_problems, training_differs
     from erpo.evaluation.summary import write_summary
 
     settings, source = find(EvalConfig, config)
     assert settings.n is not None and settings.temperature is not None
     files = find_sets(settings.sets, settings.data_folder)
     parts = [Part(name, load_problems(file), settings.n, settings.temperature) for name, file in files.items()]
-    differs = (one_turn_warning(source.run, files.values()), judge_warning(source.run, settings.reward_function))
-    if warning := " ".join(filter(None, differs)):
+    if warning := training_differs(source.run, files.values(), settings.reward_function):
         print(f"warning: {warning}")
     out = folder_of(source, settings, "eval")
     samples = collect(source, settings, parts, out)

@@ -26,7 +26,7 @@ def measure(config: DictConfig) -> None:
         EvaluationError: Something cannot be used.
     """
     from erpo.evaluation.collect import Part, collect, folder_of
-    from erpo.evaluation.data import draw, find_set, judge_warning, load_problems, one_turn_warning
+    from erpo.evaluation.data import draw, find_set, load_problems, training_differs
     from erpo.evaluation.residual import part_name, residual_rows, suggest
     from erpo.evaluation.residual_report import REPORT_FILE, write_report
     from erpo.evaluation.tolerance import suggest_for_all
@@ -44,8 +44,7 @@ def measure(config: DictConfig) -> None:
         Part(name, problems, settings.n, temperature, label=name, tail=True)
         for name, (temperature, _) in zip(names, visits, strict=True)
     ]
-    differs = (one_turn_warning(source.run, [file]), judge_warning(source.run, settings.reward_function))
-    if warning := " ".join(filter(None, differs)):
+    if warning := training_differs(source.run, [file], settings.reward_function):
         print(f"warning: {warning}")
     out = folder_of(source, settings, "residual_share")
     samples = collect(source, settings, parts, out)

@@ -47,6 +47,7 @@ from erpo.trainer.folders import checkpoint_to_resume, log_folder, prepare_folde
 from erpo.trainer.identity import check_identity, fingerprint, to_file
 from erpo.trainer.stages import checkpoint, step
 from erpo.trainer.trainer import ErpoTrainerSync
+from erpo.trainer.watchdog import StalledError
 from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
@@ -219,6 +220,22 @@ def test_a_stopped_run_names_its_folder_where_every_start_has_one_of_its_own(tmp
     with pytest.raises(SystemExit) as end:
         main_erpo.main.__wrapped__(config)
     assert re.search(rf"; trainer.default_local_dir={tmp_path}/2\d\d\d-run continues it$", str(end.value.code))
+
+
+def test_a_failed_run_names_its_folder_where_every_start_has_one_of_its_own(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise StalledError("1 process died; the same command continues from the last checkpoint.")
+
+    monkeypatch.setattr(main_erpo, "_check", lambda *_: None)
+    monkeypatch.setattr(main_erpo, "_run", fail)
+    # On the CPU the platform of this process would be chosen.
+    monkeypatch.setattr("verl.utils.device.auto_set_device", lambda config: None)
+    for folder, named in (("${now:%Y}-run", True), ("run", False)):
+        settings = ["trainer.device=cuda", f"trainer.default_local_dir={tmp_path}/{folder}"]
+        config = composed("experiment=cpu_arithmetic", "method=erpo", *settings)
+        with pytest.raises(StalledError):
+            main_erpo.train(config)
+        assert ("every start has a folder of its own; this one is" in capsys.readouterr().out) == named
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -170,7 +170,7 @@ def test_every_job_of_the_sweep_is_a_run_of_its_own(composed):
     assert len(seen) == 6
 
 
-@pytest.mark.parametrize("method", ["grpo", "ra", "grpo_hot", "erpo_band"])
+@pytest.mark.parametrize("method", ["grpo", "dapo", "ra", "grpo_hot", "erpo_band"])
 def test_a_sweep_of_dt_needs_a_method_that_has_it(composed, method):
     with pytest.raises(ConfigError, match=rf"by erpo\.schedule\.linear, but the schedule of method={method} is"):
         check_settings(composed("experiment=qwen2_5_3b", f"method={method}", "+sweep=erpo_sweep"))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report's command line, its figures, and runs that are not finished."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -124,6 +125,23 @@ def test_runs_of_one_method_are_told_apart(tmp_path):
     folders = [runs.write_run(tmp_path / name, steps=1) for name in ("a/x", "b/x", "c")]
     other = runs.write_run(tmp_path / "d", "grpo", steps=1)
     assert [run.name for run in load_runs([*folders, other])] == ["erpo (x) #1", "erpo (x) #2", "erpo (c)", "grpo"]
+
+
+def test_a_run_that_went_on_from_another_one_counts_its_own_tokens(tmp_path):
+    whole = load_runs([runs.write_run(tmp_path / "whole")])[0]
+    for step in range(1, 5):
+        (tmp_path / "whole" / "groups" / f"step_{step:06d}.parquet").unlink()
+    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "whole" / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["step"] > 4))
+    (continued,) = load_runs([tmp_path / "whole"])
+    assert continued.tokens().tolist() == [whole.tokens()[step] - whole.tokens()[4] for step in range(5, 9)]
+    assert continued.tokens_at(pd.Series([6], index=[6]))[6] == whole.tokens()[6] - whole.tokens()[4]
+
+
+def test_one_validation_is_not_the_last_one_too(tmp_path):
+    write_report([runs.write_run(tmp_path / "short", steps=3)], tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "25.0% at step 0, not measured again" in text and "25.0% to 25.0%" not in text
 
 
 def test_figures_of_two_runs_have_the_same_axes(tmp_path):

@@ -55,6 +55,33 @@ def test_the_last_step_is_one_that_verls_loop_reaches(load, tmp_path, steps, epo
     assert all("ends after 6 steps" in line and "raise trainer.total_epochs" in line for line in said)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        # 16 prompts a step, of 40.
+        (["trainer.total_training_steps=4"], "a prompt is visited 1.6 times in this run"),
+        (["trainer.total_training_steps=5"], None),
+        (["erpo.schedule.name=rising", "trainer.total_training_steps=4"], None),
+        (
+            ["erpo.schedule.name=rising", "trainer.total_training_steps=4", "erpo.schedule.rising.steps=5"],
+            "the run ends after 4 steps, and the temperature rises over 5; set erpo.schedule.rising.steps",
+        ),
+    ],
+)
+def test_a_run_that_is_too_short_for_its_schedule_says_so(load, tmp_path, settings, sentence):
+    load(*settings)
+    lines = tmp_path / LINES_FILE
+    said = lines.read_text() if lines.exists() else ""
+    assert said == "" if sentence is None else sentence in said and said.count("\n") == 1
+
+
+def test_validation_rows_that_repeat_a_prompt_are_said(load, tmp_path):
+    rows = pq.read_table(tmp_path / "rows.parquet")
+    pq.write_table(pa.concat_tables([rows, rows]), tmp_path / "twice.parquet")
+    load("trainer.total_training_steps=5", f"data.val_files={tmp_path}/twice.parquet")
+    assert "data.val_files hold 80 rows of 40 prompts, and the intervals" in (tmp_path / LINES_FILE).read_text()
+
+
 def test_a_budget_tells_no_last_step_before_a_token_is_generated(load):
     trainer = load("trainer.total_training_steps=5", "erpo.token_budget=100")
     trainer.global_steps, trainer.totals = 1, Totals()
