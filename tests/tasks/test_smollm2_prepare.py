@@ -11,7 +11,15 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from erpo.tasks.word_problems import weights
-from erpo.tasks.word_problems.prepare import IGNORED, PrepareConfig, main, make_batch, prepare, worked_answers
+from erpo.tasks.word_problems.prepare import (
+    IGNORED,
+    PrepareConfig,
+    answer_loss,
+    main,
+    make_batch,
+    prepare,
+    worked_answers,
+)
 from erpo.tasks.word_problems.problems import make_pools
 
 
@@ -48,6 +56,17 @@ def test_a_batch_is_what_a_rollout_has(small):
         # What the experiment leaves room for.
         assert lengths[-1] < 160 and int(trained.nonzero()[0]) < 256
     assert 30 < sorted(lengths)[20] < 110
+
+
+@pytest.mark.slow
+def test_the_loss_of_the_warm_up_is_the_models_own(small):
+    tokenizer, model = AutoTokenizer.from_pretrained(small), LlamaForCausalLM.from_pretrained(small)
+    tokens, labels = make_batch(tokenizer, list(itertools.islice(worked_answers(0, set()), 5)))
+    trained = (labels != IGNORED).sum()
+    ours, theirs = answer_loss(model, tokens, labels) / trained, model(input_ids=tokens, labels=labels).loss
+    torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(loss, model.lm_head.weight)[0] for loss in (ours, theirs)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.slow

@@ -125,12 +125,18 @@ def warm_up(
     answers = worked_answers(config.seed, exclude)
 
     def add_gradients() -> float:
-        tokens, labels = make_batch(tokenizer, [next(answers) for _ in range(config.batch_size)])
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-            logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-        loss = cross_entropy(logits.flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        loss.backward()
-        return loss.item()
+        pairs = sorted((next(answers) for _ in range(config.batch_size)), key=lambda pair: len("".join(pair)))
+        half = (len(pairs) + 1) // 2
+        # The short and the long ones apart, or a fifth of the batch would be padding.
+        parts = [make_batch(tokenizer, part) for part in (pairs[:half], pairs[half:]) if part]
+        trained = sum(int((labels != IGNORED).sum()) for _, labels in parts)
+        loss = 0.0
+        for tokens, labels in parts:
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                part_loss = answer_loss(model, tokens, labels) / trained
+            part_loss.backward()
+            loss += part_loss.item()
+        return loss
 
     losses = []
     adamw = {"lr": config.learning_rate, "weight_decay": 0.0}
@@ -139,6 +145,18 @@ def warm_up(
         progress.set_postfix(loss=f"{losses[-1]:.3f}")
     model.eval()
     return losses
+
+
+def answer_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Next-token loss of a batch of :func:`make_batch`, nats summed over the tokens of the answers.
+
+    Only these tokens get logits. More than half of a batch is prompts and padding, and the logits of a vocabulary of
+    49,152 entries take as long as the layers.
+    """
+    states = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    answer = labels[:, 1:] != IGNORED
+    logits = model.get_output_embeddings()(states[answer])
+    return cross_entropy(logits.float(), labels[:, 1:][answer], reduction="sum")
 
 
 def worked_answers(seed: int, exclude: set[str]) -> Iterator[tuple[str, str]]:
