@@ -34,7 +34,7 @@ $(STAMP): $(PYTHONS:%=requirements/cpu-py%.lock) pyproject.toml
 quickstart: $(STAMP) ## Train a small model with ERPO on the CPU and show what happened (about 5 minutes)
 	@$(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_arithmetic method=erpo
 
-# bfloat16 is several times faster where the processor computes in it, and several times slower elsewhere.
+# bfloat16 is two to six times faster where the processor computes in it, and several times slower elsewhere.
 quickstart-lm: $(STAMP) ## Train SmolLM2-135M on word problems (40 steps, each of 2 to 4 minutes on two cores)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(BIN)/python -m recipe.erpo.main_erpo experiment=cpu_smollm2 method=erpo \
 		cpu.dtype=$$(grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo && echo bfloat16 || echo float32)

@@ -8,7 +8,15 @@ import json
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoTokenizer,
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from erpo.tasks.word_problems import weights
 from erpo.tasks.word_problems.prepare import (
@@ -59,14 +67,25 @@ def test_a_batch_is_what_a_rollout_has(small):
 
 
 @pytest.mark.slow
-def test_the_loss_of_the_warm_up_is_the_models_own(small):
-    tokenizer, model = AutoTokenizer.from_pretrained(small), LlamaForCausalLM.from_pretrained(small)
+@pytest.mark.parametrize("family", ["llama", "scaled logits", "capped logits"])
+def test_the_loss_of_the_warm_up_is_the_models_own(small, family):
+    tokenizer = AutoTokenizer.from_pretrained(small)
+    torch.manual_seed(0)
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    shape |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
+    model = {
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**shape)),
+        "scaled logits": lambda: CohereForCausalLM(CohereConfig(**shape, logit_scale=3.0)),
+        "capped logits": lambda: Gemma2ForCausalLM(Gemma2Config(**shape, head_dim=16, final_logit_softcapping=0.1)),
+    }[family]()
     tokens, labels = make_batch(tokenizer, list(itertools.islice(worked_answers(0, set()), 5)))
     trained = (labels != IGNORED).sum()
     ours, theirs = answer_loss(model, tokens, labels) / trained, model(input_ids=tokens, labels=labels).loss
     torch.testing.assert_close(ours, theirs)
-    gradients = [torch.autograd.grad(loss, model.lm_head.weight)[0] for loss in (ours, theirs)]
-    torch.testing.assert_close(*gradients)
+    head = model.get_output_embeddings().weight
+    torch.testing.assert_close(*(torch.autograd.grad(loss, head)[0] for loss in (ours, theirs)))
+    # The model gives the logits of all tokens again.
+    assert model(input_ids=tokens).logits.shape == (*tokens.shape, len(tokenizer))
 
 
 @pytest.mark.slow

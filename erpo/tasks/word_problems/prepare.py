@@ -127,7 +127,7 @@ def warm_up(
     def add_gradients() -> float:
         pairs = sorted((next(answers) for _ in range(config.batch_size)), key=lambda pair: len("".join(pair)))
         half = (len(pairs) + 1) // 2
-        # The short and the long ones apart, or a fifth of the batch would be padding.
+        # The short and the long ones apart, or three tokens of ten would be padding.
         parts = [make_batch(tokenizer, part) for part in (pairs[:half], pairs[half:]) if part]
         trained = sum(int((labels != IGNORED).sum()) for _, labels in parts)
         loss = 0.0
@@ -148,14 +148,22 @@ def warm_up(
 
 
 def answer_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Next-token loss of a batch of :func:`make_batch`, nats summed over the tokens of the answers.
+    """Next-token loss of a batch, with logits of the answers alone.
 
-    Only these tokens get logits. More than half of a batch is prompts and padding, and the logits of a vocabulary of
-    49,152 entries take as long as the layers.
+    More than half of a batch is prompts and padding, and the logits of 49,152 tokens take as long as the layers.
+
+    Args:
+        model: The model.
+        tokens: Shape (batch, longest prompt + answer).
+        labels: Of the same shape; -100 on prompts and padding (:func:`make_batch`).
+
+    Returns:
+        Nats, summed over the tokens of the answers.
     """
-    states = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
     answer = labels[:, 1:] != IGNORED
-    logits = model.get_output_embeddings()(states[answer])
+    # At the head's input, because some models scale or cap what comes out of it.
+    with model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0][answer],)):
+        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
     return cross_entropy(logits.float(), labels[:, 1:][answer], reduction="sum")
 
 
