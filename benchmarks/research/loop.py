@@ -88,7 +88,7 @@ def run(
             kept = [group for group in groups if group.outcome not in arm.drop]
             batch += kept
             missing -= len(kept)
-        policy.finish_step()
+        policy.finish_step(step)
         updates += _updated(model, optimizer, encoded, batch, arm, min(1, (updates + 1) / config.ramp))
         while len(rows) <= config.evaluations and tokens >= config.budget * len(rows) / config.evaluations:
             found = _scores(exact(model, test), test, test_thirds, config)

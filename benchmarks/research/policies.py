@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.research.abilities import Abilities
 from benchmarks.research.groups import Group, LoopConfig
 from benchmarks.research.model import ToyModel, exact
 from benchmarks.research.toy import unbroken_probability
@@ -33,6 +34,9 @@ class Arm:
         name: Name in the tables.
         heat: First and last temperature, linear in the tokens spent and the same for every prompt.
         schedule: Settings of the product's tracker, as in the section ``erpo.schedule`` of a run, in the place of heat.
+        predicted_accuracy: A model of all visits gives each prompt the temperature at which it predicts this accuracy,
+            in the place of heat.
+        bounds: Lowest and highest temperature that it may give.
         oracle_accuracy: An oracle gives each prompt the temperature nearest to this accuracy, in the place of heat.
         oracle_selection: An oracle passes prompts over that have little chance of a mixed group.
         oracle_sizes: An oracle spreads the responses of a step over its prompts, by the standard deviation of accuracy.
@@ -45,6 +49,8 @@ class Arm:
     name: str
     heat: tuple[float, float] = (1.0, 1.0)
     schedule: Mapping[str, Any] = field(default_factory=dict)
+    predicted_accuracy: float | None = None
+    bounds: tuple[float, float] = (_GRID[0], _GRID[-1])
     oracle_accuracy: float | None = None
     oracle_selection: bool = False
     oracle_sizes: bool = False
@@ -68,6 +74,10 @@ class Policy:
         self._arm, self._model, self._train, self._config = arm, model, train, config
         self._keys = keys_array([prompt_key("arithmetic", problem.prompt) for problem in train])
         self._tracker = PromptTracker(TrackerConfig.from_dict(dict(arm.schedule))) if arm.schedule else None
+        self._abilities: Abilities | None = None
+        if arm.predicted_accuracy is not None:
+            characters = np.array([len(problem.prompt) for problem in train])
+            self._abilities = Abilities(characters, arm.predicted_accuracy, arm.bounds)
         self._lengths = np.array([len(problem.response) + 1 for problem in train])
         self._spent = 0.0
 
@@ -103,6 +113,8 @@ class Policy:
             return np.array(_GRID)[distance.argmin(1)]
         if self._tracker is not None:
             return self._tracker.temperatures_for(self._keys[prompts])
+        if self._abilities is not None:
+            return self._abilities.temperatures(prompts)
         return np.full(len(prompts), self._heat())
 
     def sizes(self, prompts: NDArray[np.int64], temperatures: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -115,7 +127,11 @@ class Policy:
         return spread(np.sqrt(right * (1 - right)), n * len(prompts))
 
     def observe(self, groups: Sequence[Group], step: int) -> None:
-        """Tells the tracker what was sampled."""
+        """Tells the tracker, or the model of all visits, what was sampled."""
+        if self._abilities is not None:
+            for group in groups:
+                correct, size = group.accuracies.sum(), len(group.accuracies)
+                self._abilities.observe(group.prompt, group.temperature, correct, size, step)
         if self._tracker is None:
             return
         self._tracker.observe(
@@ -130,10 +146,12 @@ class Policy:
             more_to_come=True,
         )
 
-    def finish_step(self) -> None:
+    def finish_step(self, step: int) -> None:
         """Ends the batch of a step, refills included."""
         if self._tracker is not None:
             self._tracker.finish_batch()
+        if self._abilities is not None:
+            self._abilities.fit(step)
 
 
 def spread(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:

@@ -126,6 +126,14 @@ def linear(dt: float, t_max: float) -> Arm:
     )
 
 
+def fitted(aim: float, lowest: float | None = None) -> Arm:
+    """A temperature for each prompt by a model of all visits, whose slope is fitted as they come."""
+    if lowest is None:
+        return Arm(f"fitted slope for {aim}", predicted_accuracy=aim)
+    name = f"fitted slope for {aim}, from {lowest}"
+    return Arm(name, predicted_accuracy=aim, bounds=(lowest, Arm.bounds[1]))
+
+
 def slower(arm: Arm) -> Arm:
     """The same at half the learning rate."""
     return replace(arm, name=f"{arm.name} at 1e-4", learning_rate=1e-4)
@@ -139,6 +147,15 @@ BEST = {
     "visits": (constant(1.3), rise(1.0, 1.4)),
     "unlearnable": (constant(1.2), rise(1.0, 1.3)),
 }
+# What a rule with history has to beat: the best ones so far (in "visits" after "confirmation"), and the best rises of
+# "slope_tuning", which start hotter.
+TO_BEAT = {
+    "tail": [constant(1.3), rise(1.1, 1.6), rise(1.2, 1.5)],
+    "visits": [constant(1.3), rise(1.1, 1.6), rise(1.2, 1.6)],
+    "solved": [constant(1.2), rise(1.1, 1.6)],
+}
+HOTTER = {"tail": [constant(1.4)], "visits": [constant(1.5)], "solved": [constant(1.3), rise(1.4, 1.7)]}
+SLOPES = [*map(fitted, (0.3, 0.4, 0.5, 0.6)), *(fitted(aim, lowest=1.0) for aim in (0.4, 0.5))]
 
 
 @dataclass(frozen=True)
@@ -203,6 +220,19 @@ STUDIES: dict[str, list[Case]] = {
         ],
         TUNING_SEEDS[:6],
     ),
+    # A rule with history whose constants are fitted as the run goes on.
+    "slope_tuning": [
+        case
+        for seed in TUNING_SEEDS[:4]
+        for regime, controls in TO_BEAT.items()
+        for case in _cases([regime], [*controls, *HOTTER[regime], *SLOPES], [seed])
+    ],
+    "slope": [
+        case
+        for seed in FINAL_SEEDS
+        for regime, controls in TO_BEAT.items()
+        for case in _cases([regime], [GRPO, *controls, fitted(0.4, lowest=1.0)], [seed])
+    ],
     "rules": [
         case
         for seed in FINAL_SEEDS

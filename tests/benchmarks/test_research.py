@@ -212,10 +212,26 @@ def test_a_schedule_of_the_product_and_heat_for_all(learned):
     policy = Policy(Arm("linear", schedule=linear), learned, PROBLEMS, LoopConfig())
     group = Group(3, 1.0, torch.zeros(2, 4), torch.tensor([4, 4]), np.ones(2), np.zeros(2, bool), Outcome.ALL_CORRECT)
     policy.observe([group], step=1)
-    policy.finish_step()
+    policy.finish_step(1)
     assert policy.temperatures(np.array([2, 3]), 0.5).tolist() == [1.0, 1.25]
     rising = Policy(Arm("rise", heat=(1.0, 1.5)), learned, PROBLEMS, LoopConfig())
     assert [rising.temperatures(np.arange(2), spent).tolist() for spent in (0.0, 0.5)] == [[1.0] * 2, [1.25] * 2]
+
+
+def test_a_model_of_all_visits_gives_temperatures_after_the_step(learned):
+    policy = Policy(Arm("fitted", predicted_accuracy=0.5, bounds=(0.7, 1.4)), learned, PROBLEMS, LoopConfig())
+    rows = np.arange(len(PROBLEMS))
+    for prompt, right in ((3, np.ones(8)), (4, np.zeros(8))):
+        outcome = Outcome.ALL_CORRECT if right.all() else Outcome.ALL_WRONG
+        group = Group(prompt, 1.0, torch.zeros(8, 4), torch.full((8,), 4), right, np.zeros(8, bool), outcome)
+        policy.observe([group], step=1)
+    assert policy.temperatures(rows, 0.1).tolist() == [1.0] * len(rows)
+    policy.finish_step(1)
+    heat = policy.temperatures(rows, 0.1)
+    assert 1.1 < heat[3] <= 1.4 and 0.7 <= heat[4] < 0.9
+    # The others are told apart by their lengths alone.
+    others = {(PROBLEMS[row].operations, heat[row]) for row in rows if row not in (3, 4)}
+    assert len(others) == len({operations for operations, _ in others}) > 2
 
 
 # ---- The loop
