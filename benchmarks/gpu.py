@@ -3,18 +3,19 @@
 """GPU acceptance: ``python -m benchmarks.gpu --out FILE.json`` (``make gpu-check``), without any download.
 
 On one GPU, with random weights at Qwen2.5's shapes: what is installed; rollout and training log-probs in bf16 by
-temperature; attention and log-probs, seconds and peak memory; three steps of GRPO, of verl's own ``main_ppo`` and of
-ERPO with every prompt hot from the first step, after it was killed and resumed by the same command. Parts that this
-machine cannot run are skipped, and the file says why. Without a GPU, ``--toy`` does the same at toy shapes on the CPU
+temperature; attention and log-probs, seconds and peak memory; four steps of ERPO with every prompt hot from the first
+step, after it was killed and resumed by the same command, and of verl's own ``main_ppo``. Parts that this machine
+cannot run are skipped, and the file says why. Without a GPU, ``--toy`` does the same at toy shapes on the CPU
 platform, so that the script is known to work where it meets a GPU.
 """
 
 import argparse
 import json
 import multiprocessing
+import random
 import sys
 import time
-import zlib
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +29,16 @@ from omegaconf import OmegaConf
 from benchmarks import overhead
 
 COMMITTED = Path(__file__).parent / "results" / "gpu.json"
-STEPS = 3
-# The killed run makes as many steps after its second checkpoint: the first after a start is no measure.
-KILLED_AT = 2
+STEPS = 4
+# The killed run makes as many steps after its first checkpoint: the first after a start is no measure.
+KILLED_AT = 1
+_PARTS = ("step", "gen", "old_log_prob", "update_actor", "update_weights")
 TEMPERATURES = (1.0, 1.1015625, 1.203125, 1.296875, 1.5)
 # A final norm that is so much wider gives random weights the entropy of a language model, some nats.
 _SHARPEN = 6.0
 _SEQUENCE = 2048
+# Characters of an error.
+_SHOWN = 3000
 
 
 class Lacking(Exception):
@@ -57,8 +61,8 @@ class Setting:
 
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **_: Any) -> float:
-    """Reward of the training runs: half of all texts are right, so that random weights give mixed groups."""
-    return float(zlib.crc32(solution_str.encode()) % 2)
+    """Reward of the training runs, a coin, so that random weights give mixed groups."""
+    return float(random.random() < 0.5)
 
 
 def packages(setting: Setting) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def _agreement(setting: Setting, shape: str) -> list[dict[str, float]]:
     model = _write_model(setting, shape)
     prompts = torch.randint(10, (8 if setting.toy else 64, 16), generator=torch.Generator().manual_seed(0)).tolist()
     temperatures = (TEMPERATURES[0], TEMPERATURES[-1]) if setting.toy else TEMPERATURES
-    engine: dict[str, Any] = {} if setting.toy else {"gpu_memory_utilization": 0.5}
+    engine: dict[str, Any] = {} if setting.toy else {"gpu_memory_utilization": 0.3}
     length = 8 if setting.toy else 128
     return disagreement(str(model), prompts, temperatures, length, skip_tokenizer_init=True, **engine)
 
@@ -113,9 +117,10 @@ def _attention(setting: Setting, implementation: str) -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     device = "cpu" if setting.toy else "cuda"
-    model = AutoModelForCausalLM.from_config(
-        _model_config(setting, setting.shapes[0]), attn_implementation=implementation, dtype=torch.bfloat16
-    ).to(device)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(
+            _model_config(setting, setting.shapes[0]), attn_implementation=implementation, dtype=torch.bfloat16
+        )
     tokens = torch.randint(10, (1, 64 if setting.toy else _SEQUENCE), device=device)
     seconds = []
     for _ in range(2 if setting.toy else 8):
@@ -132,17 +137,21 @@ def log_probs(setting: Setting) -> dict[str, Any]:
     """The benchmark of log-probs at Qwen2.5's widths: T = 1, one T for all, one for each response; verl's and ours."""
     if setting.toy:
         raise Lacking("Qwen2.5's widths take minutes on a CPU; `python -m benchmarks run --only log_probs` has them")
+    return _in_process(_log_probs)
+
+
+def _log_probs() -> dict[str, Any]:
     from benchmarks.log_probs import measure
 
     return measure()
 
 
 def training(setting: Setting) -> dict[str, Any]:
-    """Steps of GRPO, of verl's main_ppo with the same settings, and of ERPO, which is killed and resumed."""
+    """Steps of ERPO, which is killed and resumed, and of verl's main_ppo with GRPO's settings."""
     model = _in_process(_write_model, setting, setting.shapes[0])
     data = _write_data(setting.folder)
     runs = {}
-    for method in ("grpo", "verl", "erpo"):
+    for method in ("erpo", "verl"):
         folder = setting.folder / method
         folder.mkdir()
         marker = folder / "run" / "latest_checkpointed_iteration.txt"
@@ -153,7 +162,7 @@ def training(setting: Setting) -> dict[str, Any]:
             command = ["verl.trainer.main_ppo", "--config-path", str(folder), "--config-name", "plain"]
         environment = overhead.ON_CPU if setting.toy else {}
         if method == "erpo":
-            overhead.kill_when(partial(_saved_twice, marker), command, folder, **environment)
+            overhead.kill_when(partial(_saved, marker), command, folder, **environment)
         runs[method] = overhead.run(command, folder, **environment)
     steps = {method: [line.metrics for line in lines] for method, lines in runs.items()}
     found = [int(values["training/global_step"]) for values in steps["erpo"]]
@@ -161,19 +170,28 @@ def training(setting: Setting) -> dict[str, Any]:
     raised = median(values["erpo/temperature/frac_raised"] for values in steps["erpo"])
     if found != after_kill or raised != 1:
         raise RuntimeError(f"after kill and resume ERPO logged the steps {found}, with {raised:.0%} of prompts raised")
+    seconds = {
+        method: {part: median(values[f"timing_s/{part}"] for values in lines[1:]) for part in _PARTS}
+        for method, lines in steps.items()
+    }
     return {
+        **{f"{method}_{part}_seconds": value for method, parts in seconds.items() for part, value in parts.items()},
         **{
-            f"{method}_{name}_seconds": values[-1][f"timing_s/{name}"]
+            f"{method}_{name}": values[-1][metric]
             for method, values in steps.items()
-            for name in ("step", "gen", "old_log_prob", "update_actor", "update_weights")
+            for name, metric in (
+                ("response_tokens", "response_length/mean"),
+                ("probs_diff_mean", "training/rollout_probs_diff_mean"),
+                ("probs_diff_max", "training/rollout_probs_diff_max"),
+                ("peak_gib", "actor/perf/max_memory_allocated_gb"),
+            )
         },
-        "grpo_to_verl_step": steps["grpo"][-1]["timing_s/step"] / steps["verl"][-1]["timing_s/step"],
-        "erpo_to_verl_step": steps["erpo"][-1]["timing_s/step"] / steps["verl"][-1]["timing_s/step"],
+        "erpo_to_verl_step": seconds["erpo"]["step"] / seconds["verl"]["step"],
     }
 
 
-def _saved_twice(marker: Path) -> bool:
-    """Whether the run has saved its second checkpoint, one each step."""
+def _saved(marker: Path) -> bool:
+    """Whether the run has saved the checkpoint at which it is killed, one each step."""
     return marker.exists() and marker.read_text().strip() == str(KILLED_AT)
 
 
@@ -199,7 +217,7 @@ def _arguments(setting: Setting, model: Path, data: Path, folder: Path, method: 
     if setting.toy:
         shrunk = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
         return ["experiment=cpu_arithmetic", "~arithmetic", *shared, *shrunk, "actor_rollout_ref.rollout.n=4"]
-    return ["experiment=qwen2_5_0_5b", *shared, "data.max_response_length=512"]
+    return ["experiment=qwen2_5_0_5b", *shared, "data.train_batch_size=64", "data.max_response_length=256"]
 
 
 def _write_data(folder: Path) -> Path:
@@ -233,8 +251,9 @@ def _model_config(setting: Setting, shape: str) -> Any:
 
 
 def _write_model(setting: Setting, shape: str) -> Path:
-    """Random weights at a shape, with the tokenizer of the CPU experiment."""
+    """Random weights at a shape; the tokenizer of the CPU experiment, with a word for every further token."""
     import torch
+    from tokenizers.models import BPE
     from transformers import AutoModelForCausalLM
 
     from erpo.tasks.arithmetic.model import build_tokenizer
@@ -247,7 +266,10 @@ def _write_model(setting: Setting, shape: str) -> Path:
         with torch.no_grad():
             model.model.norm.weight.mul_(_SHARPEN)
         model.save_pretrained(folder)
-        build_tokenizer().save_pretrained(folder)
+        tokenizer = build_tokenizer()
+        words = {f"w{token}": token for token in range(len(tokenizer), model.config.vocab_size)}
+        tokenizer.backend_tokenizer.model = BPE(vocab=tokenizer.get_vocab() | words, merges=[])
+        tokenizer.save_pretrained(folder)
     return folder
 
 
@@ -261,8 +283,8 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     try:
         return function(*arguments)
     # Not every error of torch and vLLM can be sent to another process.
-    except Exception as error:
-        raise RuntimeError(f"{type(error).__name__}: {error}") from None
+    except Exception:
+        raise RuntimeError(traceback.format_exc()[-_SHOWN:]) from None
 
 
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {

@@ -23,17 +23,21 @@ VARIANTS = ("unit", "scalar", "per_response", "torch_scalar", "torch_per_respons
 ON_GPU = ("triton_scalar", "triton_per_response")
 REPETITIONS = 3
 ROUNDS = 3
+# Tokens whose log-probs are compared with float32.
+_COMPARED = 64
 
 
 def measure() -> dict[str, Any]:
-    """Seconds, peak memory, and their ratios to the scalar, by model."""
+    """Seconds, peak memory, and their ratios to the scalar, and mean differences to float32, by model."""
     on_gpu = torch.cuda.is_available()
     tokens = 8192 if on_gpu else 192
     variants = VARIANTS + ON_GPU if on_gpu else VARIANTS
     results: dict[str, Any] = {"device": torch.cuda.get_device_name() if on_gpu else "cpu", "tokens": tokens}
+    # A GPU's peak of memory can be set back; a process's cannot.
+    measured = _measure_variant if on_gpu else _in_process
     for name, width in WIDTHS.items():
-        # Each in a process of its own, for the peak of memory; in rounds, so that a busy moment meets all of them.
-        rounds = [{variant: _in_process(variant, width, tokens) for variant in variants} for _ in range(ROUNDS)]
+        # In rounds, so that a busy moment meets all of them.
+        rounds = [{variant: measured(variant, width, tokens) for variant in variants} for _ in range(ROUNDS)]
         entry: dict[str, Any] = {}
         for i, quantity in enumerate(("seconds", "peak_gib")):
             for variant in variants:
@@ -44,18 +48,19 @@ def measure() -> dict[str, Any]:
                 for against in {other, "scalar"} - {variant}:
                     ratio = median(one[variant][i] / one[against][i] for one in rounds)
                     entry[f"{variant}_to_{against}_{quantity}"] = ratio
+        entry |= {f"{variant}_error": median(one[variant][2] for one in rounds) for variant in variants}
         results[name] = entry
     return results
 
 
-def _in_process(variant: str, width: int, tokens: int) -> tuple[float, float]:
+def _in_process(variant: str, width: int, tokens: int) -> tuple[float, float, float]:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_measure_variant, (variant, width, tokens))
 
 
-def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, float]:
-    """Seconds of one forward and backward pass, and the peak memory beyond the head's weight in GiB."""
+def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, float, float]:
+    """Seconds of one forward and backward pass, peak memory beyond the head's weight in GiB, and error in nats."""
     from verl.utils.torch_functional import logprobs_from_logits
     from verl.workers.engine.fsdp.transformer_impl import _scale_logits_by_temperature
 
@@ -72,6 +77,9 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
     generator = torch.Generator().manual_seed(1)
     varied = (1.0 + 0.5 * torch.rand(tokens, 1, generator=generator)).to(device)
     temperature = 1.0 if variant == "unit" else torch.full_like(varied, 1.2)
+    weights = torch.ones(tokens, device=device)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     before = _peak_gib()
     seconds = []
     for _ in range(REPETITIONS):
@@ -88,12 +96,19 @@ def _measure_variant(variant: str, width: int, tokens: int) -> tuple[float, floa
             logits = head(hidden)
             logits = _scale_logits_by_temperature(logits, temperature, is_unit_temperature=variant == "unit")
             log_probs = logprobs_from_logits(logits, labels)
-        log_probs.sum().backward()
+        # No plain sum: its gradient is one number for all, which verl's triton kernel refuses.
+        (log_probs * weights).sum().backward()
         if on_gpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begin)
+        compared = log_probs.detach()[:_COMPARED].float()
         del logits, log_probs
-    return median(seconds), _peak_gib() - before
+    peak = _peak_gib() - before
+    sampled_at = varied[:_COMPARED] if variant.endswith("per_response") else 1.0 if variant == "unit" else 1.2
+    with torch.no_grad():
+        exact = torch.log_softmax(hidden[:_COMPARED].float() @ head.weight.float().T / sampled_at, dim=-1)
+        error = (exact.gather(-1, labels[:_COMPARED, None])[:, 0] - compared).abs().mean().item()
+    return median(seconds), peak, error
 
 
 def _fused(backend: str, hidden: Any, weight: Any, labels: Any, temperature: Any) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ import psutil
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from erpo.environment.attention import choose_attention
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 # The first steps fill caches.
@@ -139,6 +140,7 @@ def composed(arguments: Sequence[str]) -> DictConfig:
 def plain_settings(arguments: Sequence[str]) -> DictConfig:
     """The same settings for verl's own entry point: without the section ``erpo`` and without our hooks."""
     settings = composed(arguments)
+    choose_attention(settings)
     # verl has no setting for how often it looks for finished groups, but one for who builds the buffer that does.
     sampler = settings.trainer.v1.sampler
     sampler.custom_sampler = {"path": str(Path(__file__).resolve()), "name": replay_buffer.__name__}

@@ -48,7 +48,12 @@ def choose_attention(config: DictConfig) -> str | None:
         return f"attention: {FLASH}"
     with open_dict(config):
         OmegaConf.update(config, SETTING, "sdpa", force_add=True)
-    return f"attention: sdpa, because {problem}"
+    line = f"attention: sdpa, because {problem}"
+    model = config.actor_rollout_ref.model
+    if "erpo.trainer.engine" not in str(model.get("external_lib")) and not model.get("use_fused_kernels"):
+        # verl 0.9.1, logprobs_from_logits_v2: one call for each token of packed sequences. docs/gpu.md has the seconds.
+        line += "; verl's own log-probs, which this method takes, then loop over the tokens and are many times as slow"
+    return line
 
 
 def attention_finding(config: DictConfig) -> Finding:

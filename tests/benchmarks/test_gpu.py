@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from benchmarks import gpu
-from benchmarks.overhead import composed
+from benchmarks.overhead import composed, plain_settings
 from erpo.environment.resources import needs
 from erpo.trainer.checks import check_settings
 
@@ -43,7 +44,8 @@ def test_training_at_toy_shapes(tmp_path):
     done = accept(tmp_path / "toy.json", "--toy", "--only", "training")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     results = json.loads((tmp_path / "toy.json").read_text())["training"]
-    assert results["grpo_to_verl_step"] > 0 and results["erpo_update_weights_seconds"] > 0
+    assert results["erpo_to_verl_step"] > 0 and results["erpo_update_weights_seconds"] > 0
+    assert results["erpo_probs_diff_max"] < 1e-4 and results["verl_response_tokens"] == 32
 
 
 def test_without_a_gpu_it_says_so(tmp_path):
@@ -66,6 +68,15 @@ def test_a_part_that_fails_costs_no_other(tmp_path, monkeypatch):
     assert "minutes on a CPU" in results["log_probs"]["skipped"]
 
 
+def fail():
+    assert 1 == 2
+
+
+def test_an_error_of_another_process_says_where_it_was():
+    with pytest.raises(RuntimeError, match=r"(?s)in fail\n.*assert 1 == 2"):
+        gpu._in_process(fail)
+
+
 @pytest.mark.parametrize("method", ["grpo", "erpo"])
 def test_settings_of_the_runs_on_a_gpu_pass_our_checks(tmp_path, method):
     setting = gpu.Setting(False, ("Qwen/Qwen2.5-0.5B",), tmp_path)
@@ -74,6 +85,23 @@ def test_settings_of_the_runs_on_a_gpu_pass_our_checks(tmp_path, method):
     assert needs(config).gpus == 1
     if method == "erpo":
         assert config.erpo.schedule.constant.temperature > config.erpo.schedule.constant.t_base
+
+
+def test_every_token_of_a_model_is_a_word(tmp_path, monkeypatch):
+    """Or a response of random weights would be an empty text, and detokenized in no time."""
+    small = gpu._model_config(gpu.Setting(True, ("toy",), tmp_path), "toy")
+    small.vocab_size = 600
+    monkeypatch.setattr(gpu, "_model_config", lambda *_: small)
+    tokenizer = AutoTokenizer.from_pretrained(gpu._write_model(gpu.Setting(True, ("toy",), tmp_path), "toy"))
+    assert len(tokenizer) == 600
+    assert tokenizer.decode([4, 5, 500, 599, tokenizer.eos_token_id], skip_special_tokens=True) == "12w500w599"
+    assert tokenizer("12")["input_ids"] == [4, 5]
+
+
+def test_verls_own_run_takes_the_attention_that_ours_takes(tmp_path):
+    setting = gpu.Setting(False, ("Qwen/Qwen2.5-0.5B",), tmp_path)
+    config = plain_settings(gpu._arguments(setting, tmp_path, tmp_path / "data.parquet", tmp_path, "grpo"))
+    assert config.actor_rollout_ref.model.override_config.attn_implementation == "sdpa"
 
 
 def test_shapes_are_those_of_the_models(tmp_path):

@@ -227,6 +227,10 @@ def test_attention_is_sdpa_where_flash_attn_cannot_be_imported(build):
     assert choose_attention(config) == "attention: sdpa, because flash-attn is not installed"
     assert OmegaConf.select(config, SETTING) == "sdpa"
     assert choose_attention(config) is None, "it is set now"
+    verls_engine = "actor_rollout_ref.model.external_lib=null"
+    assert "loop over the tokens" in choose_attention(build("qwen2_5_7b", verls_engine))
+    fused = "actor_rollout_ref.model.use_fused_kernels=true"
+    assert "loop over the tokens" not in choose_attention(build("qwen2_5_7b", verls_engine, fused))
 
 
 def test_attention_is_verls_default_where_it_can_be_imported(build, flash):

@@ -29,7 +29,7 @@ from erpo.trainer.config import ConfigError
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
 EXPERIMENTS = ["qwen2_5_3b", "qwen2_5_7b", "qwen2_5_32b"]
-OTHERS = ["qwen2_5_0_5b", "qwen2_5_1_5b", "qwen3_4b", "llama3_2_3b"]
+OTHERS = ["qwen2_5_0_5b", "qwen2_5_1_5b", "qwen3_4b", "llama3_2_3b", "smollm2"]
 METHODS = ["grpo", "dapo", "ra", "erpo"]
 PAIRS = [(experiment, method) for experiment in EXPERIMENTS for method in METHODS]
 PAIRS += [(experiment, method) for experiment in OTHERS for method in ("grpo", "erpo")]

@@ -96,9 +96,13 @@ def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     if config.source in SOURCES:
         raw = write_model(folder / "raw", config.source)
     model = AutoModelForCausalLM.from_pretrained(raw, dtype=torch.float32)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(raw)
     begin = time.monotonic()
     losses = warm_up(model, tokenizer, {problem.question for problem in (*train, *test)}, config)
+    # This process lives as long as the run, which needs the GPU's memory.
+    model = model.cpu()
+    torch.cuda.empty_cache()
     model.save_pretrained(folder / MODEL_FOLDER)
     tokenizer.save_pretrained(folder / MODEL_FOLDER)
     if raw.is_relative_to(folder):
@@ -132,8 +136,8 @@ def warm_up(
         trained = sum(int((labels != IGNORED).sum()) for _, labels in parts)
         loss = 0.0
         for tokens, labels in parts:
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                part_loss = answer_loss(model, tokens, labels) / trained
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                part_loss = answer_loss(model, tokens.to(model.device), labels.to(model.device)) / trained
             part_loss.backward()
             loss += part_loss.item()
         return loss
