@@ -68,7 +68,7 @@ bench: $(STAMP) ## Run the benchmarks and compare their ratios with the committe
 	@$(BIN)/python -m benchmarks run --out runs/benchmarks.json
 	@$(BIN)/python -m benchmarks check runs/benchmarks.json
 
-gpu-check: ## Check one GPU of 80 GB, in the environment of `python` (planned for 10 minutes)
+gpu-check: ## Check one GPU of 80 GB, in the environment of `python` (10 minutes or more)
 	@python -m benchmarks.gpu --out runs/gpu.json
 
 compare: $(STAMP) ## Compare the methods, 3 seeds each, through the real trainer (4 hours; continues after a stop)

@@ -126,7 +126,7 @@ class Abilities:
         elapsed: NDArray[np.float64],
         of_levels: NDArray[np.float64],
     ) -> None:
-        """Expected squares over their numbers.
+        """Expected squares over their numbers, those of abilities given what is shared.
 
         Args:
             own: Abilities at the visits, (P, V).
@@ -135,10 +135,12 @@ class Abilities:
             of_levels: Covariance of the levels, (S, S).
         """
         seen = self._visits > 0
-        again = self._sizes[:, 1:] > 0
+        passed = np.diff(elapsed, axis=1)
+        # Twice in a step it is the same ability.
+        again = (self._sizes[:, 1:] > 0) & (passed > 0)
         of_own = np.diagonal(given, axis1=1, axis2=2)
         walked = np.diff(own, axis=1) ** 2 + of_own[:, 1:] + of_own[:, :-1] - 2 * np.diagonal(given, 1, 1, 2)
-        per_step = walked[again] / np.maximum(np.diff(elapsed, axis=1)[again], 1)
+        per_step = walked[again] / passed[again]
         spread, levels = np.diag(of_levels), self._shared[_FIRST_LEVEL:]
         risen = np.diff(levels) ** 2 + spread[1:] + spread[:-1] - 2 * np.diagonal(of_levels, 1)
         self._variances = np.array(

@@ -49,8 +49,7 @@ def choose_attention(config: DictConfig) -> str | None:
     with open_dict(config):
         OmegaConf.update(config, SETTING, "sdpa", force_add=True)
     line = f"attention: sdpa, because {problem}"
-    model = config.actor_rollout_ref.model
-    if "erpo.trainer.engine" not in str(model.get("external_lib")) and not model.get("use_fused_kernels"):
+    if not own_log_probs(config) and not config.actor_rollout_ref.model.get("use_fused_kernels"):
         # verl 0.9.1, logprobs_from_logits_v2: one call for each token of packed sequences. docs/gpu.md has the seconds.
         line += "; verl's own log-probs, which this method takes, then loop over the tokens and are many times as slow"
     return line
@@ -86,6 +85,11 @@ def attention_finding(config: DictConfig) -> Finding:
     if problem is not None:
         return Finding(check, Level.WARNING, f"sdpa, because {problem}", f"for more speed: {INSTALL}")
     return Finding(check, Level.OK, str(name))
+
+
+def own_log_probs(config: DictConfig) -> bool:
+    """Whether ERPO's engine computes the log-probs, and not verl's."""
+    return "erpo.trainer.engine" in str(config.actor_rollout_ref.model.get("external_lib"))
 
 
 def trains_critic(config: DictConfig) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from erpo.environment.attention import own_log_probs
+
 GIB = 2**30
 
 # Problems in the validation sets that were not prepared yet, by file name.
@@ -153,7 +155,7 @@ class RunSettings:
             offload=fsdp.param_offload and fsdp.optimizer_offload,
             offload_policy=fsdp.offload_policy,
             steps=number("trainer.total_training_steps"),
-            own_log_probs="erpo.trainer.engine" in str(model.get("external_lib")),
+            own_log_probs=own_log_probs(config),
             unit_temperature=float(number(f"{rollout}.temperature")) == 1.0,
             flash=OmegaConf.select(config, _ATTENTION, default=None) in (None, "flash_attention_2"),
             fused=model.fused_kernel_options.impl_backend if model.use_fused_kernels else None,

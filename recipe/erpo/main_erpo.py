@@ -135,7 +135,7 @@ def _prepare_artefacts(config: DictConfig) -> None:
 
             settings = dict(config.word_problems)
             folder = settings.pop("folder")
-            smollm2.prepare(folder, smollm2.PrepareConfig(**settings))
+            smollm2.prepare(folder, smollm2.PrepareConfig(**settings), config.trainer.device)
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         # transformers' own messages have several lines.
         raise ConfigError(

@@ -95,6 +95,23 @@ def test_a_surprise_does_not_make_the_fit_jump():
     assert sure > 2.5 and all(-3 < ability < sure for ability in found)
 
 
+def test_two_groups_of_a_prompt_in_a_step_count_as_one():
+    lengths = np.array([5, 7, 9])
+    source = np.random.default_rng(0)
+    whole, split = (Abilities(lengths, 0.5, (0.7, 1.8)) for _ in range(2))
+    for step in range(1, 9):
+        for prompt in range(3):
+            heat = float(source.uniform(0.8, 1.5))
+            first, second = source.binomial(8, chance(prompt - 5 * (heat - 1)), 2)
+            whole.observe(prompt, heat, first + second, 16, step)
+            split.observe(prompt, heat, first, 8, step)
+            split.observe(prompt, heat, second, 8, step)
+        whole.fit(step)
+        split.fit(step)
+    assert split._variances == pytest.approx(whole._variances, rel=1e-6)
+    assert split.abilities == pytest.approx(whole.abilities, rel=1e-6)
+
+
 def test_the_fit_is_the_mode_of_the_posterior(monkeypatch):
     """By gradient steps on the joint density written out, walks as sums of squared steps."""
     monkeypatch.setattr(Abilities, "_update_variances", lambda *_: None)

@@ -5,6 +5,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import log_probs
 from benchmarks.__main__ import TOLERANCE, regressions
 from benchmarks.tracker import DictTracker
 from erpo.tracker import GroupOutcomes, PromptTracker, TrackerConfig, keys_array
@@ -39,3 +40,11 @@ def test_the_alternative_does_the_trackers_work():
     frame = tracker.frame().set_index("key").loc[[key.hex() for key in keys]]
     for column, name in (("visits", "visits"), ("revivals", "revivals"), ("streak", "streak")):
         assert frame[column].tolist() == [alternative.prompts[key][name] for key in keys]
+
+
+@pytest.mark.parametrize("variant", log_probs.VARIANTS)
+def test_log_probs_of_every_variant_are_right(monkeypatch, variant):
+    monkeypatch.setattr(log_probs, "VOCABULARY", 256)
+    seconds, peak, error = log_probs._measure_variant(variant, 64, 96)
+    assert seconds > 0 and peak >= 0
+    assert error < 1e-5

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from benchmarks import gpu
 from benchmarks.overhead import composed, plain_settings
+from erpo.environment import attention
 from erpo.environment.resources import needs
 from erpo.trainer.checks import check_settings
 
@@ -98,7 +99,21 @@ def test_every_token_of_a_model_is_a_word(tmp_path, monkeypatch):
     assert tokenizer("12")["input_ids"] == [4, 5]
 
 
-def test_verls_own_run_takes_the_attention_that_ours_takes(tmp_path):
+def test_figures_of_another_machine_are_not_compared(capsys):
+    committed = json.loads(gpu.COMMITTED.read_text())
+    slow = json.loads(
+        json.dumps(committed).replace('"per_response_to_scalar_seconds": 0.', '"per_response_to_scalar_seconds": 1.')
+    )
+    assert gpu._compare(committed) == 0
+    assert "qwen2.5-3b.per_response_to_scalar_seconds" in gpu._compare(slow)
+    for name, value in ("gpus", ["another"]), ("flash_attn", True):
+        other = {**slow, "machine": {**committed["machine"], name: value}}
+        assert gpu._compare(other) == 0
+        assert f"not compared: the committed figures are of {name}=" in capsys.readouterr().out
+
+
+def test_verls_own_run_takes_the_attention_that_ours_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(attention, "flash_problem", lambda: "flash-attn is not installed")
     setting = gpu.Setting(False, ("Qwen/Qwen2.5-0.5B",), tmp_path)
     config = plain_settings(gpu._arguments(setting, tmp_path, tmp_path / "data.parquet", tmp_path, "grpo"))
     assert config.actor_rollout_ref.model.override_config.attn_implementation == "sdpa"

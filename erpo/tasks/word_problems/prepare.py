@@ -67,12 +67,13 @@ class PrepareConfig:
             raise ValueError(f"source must be one of {', '.join(SOURCES)} or a model folder, and {self.source} is none")
 
 
-def prepare(folder: str | Path, config: PrepareConfig | None = None) -> dict[str, Any]:
+def prepare(folder: str | Path, config: PrepareConfig | None = None, device: str = "cpu") -> dict[str, Any]:
     """Builds the artefact in `folder`, or reuses the one that is there (:func:`erpo.tasks.artefact.build_once`).
 
     Args:
         folder: Folder of the artefact. Its parents are created; a folder with other files is refused.
         config: Settings; the defaults if None.
+        device: Where the warm-up computes. It makes another model on another device, as on another processor.
 
     Returns:
         The manifest: settings, losses of the warm-up and its seconds, digests of the files.
@@ -82,10 +83,10 @@ def prepare(folder: str | Path, config: PrepareConfig | None = None) -> dict[str
         OSError: The weights cannot be had, or `folder` holds other files or cannot be written.
     """
     config = config or PrepareConfig()
-    return build_once(Path(folder).resolve(), FORMAT_VERSION, asdict(config), lambda new: _build(new, config))
+    return build_once(Path(folder).resolve(), FORMAT_VERSION, asdict(config), lambda new: _build(new, config, device))
 
 
-def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
+def _build(folder: Path, config: PrepareConfig, device: str) -> dict[str, Any]:
     train, test = make_pools(config.train_prompts, config.test_prompts)
     rows = (
         ((problem.question, problem.answer, {"steps": len(problem.steps)}) for problem in problems)
@@ -95,12 +96,11 @@ def _build(folder: Path, config: PrepareConfig) -> dict[str, Any]:
     raw = Path(config.source)
     if config.source in SOURCES:
         raw = write_model(folder / "raw", config.source)
-    model = AutoModelForCausalLM.from_pretrained(raw, dtype=torch.float32)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModelForCausalLM.from_pretrained(raw, dtype=torch.float32).to(device)
     tokenizer = AutoTokenizer.from_pretrained(raw)
     begin = time.monotonic()
     losses = warm_up(model, tokenizer, {problem.question for problem in (*train, *test)}, config)
-    # This process lives as long as the run, which needs the GPU's memory.
+    # The caller lives as long as the run, which needs the GPU's memory.
     model = model.cpu()
     torch.cuda.empty_cache()
     model.save_pretrained(folder / MODEL_FOLDER)
