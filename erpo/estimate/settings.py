@@ -10,13 +10,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from erpo.environment.attention import own_log_probs
+from erpo.environment.attention import FLASH, own_log_probs
+from erpo.environment.attention import SETTING as ATTENTION
 
 GIB = 2**30
 
 # Problems in the validation sets that were not prepared yet, by file name.
 _KNOWN_SETS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "gsm8k_test": 1319}
-_ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 
 
 class EstimateError(ValueError):
@@ -157,7 +157,7 @@ class RunSettings:
             steps=number("trainer.total_training_steps"),
             own_log_probs=own_log_probs(config),
             unit_temperature=float(number(f"{rollout}.temperature")) == 1.0,
-            flash=OmegaConf.select(config, _ATTENTION, default=None) in (None, "flash_attention_2"),
+            flash=OmegaConf.select(config, ATTENTION, default=None) in (None, FLASH),
             fused=model.fused_kernel_options.impl_backend if model.use_fused_kernels else None,
             lora_rank=number("actor_rollout_ref.model.lora_rank", -1),
             test_freq=number("trainer.test_freq", -math.inf),
