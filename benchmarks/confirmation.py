@@ -54,6 +54,12 @@ ARMS = {
         "erpo.schedule.rising.t_max=2.0",
         "erpo.schedule.rising.steps=47",
     ],
+    # Its aim by "fitted_tuning".
+    "fitted for 0.5 to 2.0": [
+        "method=grpo_fitted",
+        "erpo.schedule.fitted.target=0.5",
+        "erpo.schedule.fitted.t_max=2.0",
+    ],
     "erpo 0.5 to 2.0": ["method=erpo", "erpo.schedule.linear.dt=0.5", "erpo.schedule.linear.t_max=2.0"],
 }
 

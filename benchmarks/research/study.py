@@ -134,6 +134,17 @@ def fitted(aim: float, lowest: float | None = None) -> Arm:
     return Arm(name, predicted_accuracy=aim, bounds=(lowest, Arm.bounds[1]))
 
 
+def shipped(target: float, t_max: float) -> Arm:
+    """The same by the product's schedule, which keeps less of the past and knows no length."""
+    settings = {"target": target, "t_base": 1.0, "t_max": t_max}
+    return Arm(f"schedule fitted for {target} to {t_max}", schedule={"name": "fitted", "fitted": settings})
+
+
+def with_ra(arm: Arm) -> Arm:
+    """The same with RA's advantage for all-correct groups."""
+    return replace(arm, name=f"{arm.name}, RA", ra=True)
+
+
 def slower(arm: Arm) -> Arm:
     """The same at half the learning rate."""
     return replace(arm, name=f"{arm.name} at 1e-4", learning_rate=1e-4)
@@ -232,6 +243,21 @@ STUDIES: dict[str, list[Case]] = {
         for seed in FINAL_SEEDS
         for regime, controls in TO_BEAT.items()
         for case in _cases([regime], [GRPO, *controls, fitted(0.4, lowest=1.0)], [seed])
+    ],
+    # The same as a schedule of the product, and its aim for the confirmation through the real trainer.
+    "fitted_tuning": [
+        *_cases(
+            ["plain visits"],
+            [*map(slower, (constant(1.6), rise(1.0, 2.0), *(shipped(aim, 2.0) for aim in (0.3, 0.4, 0.5, 0.6))))],
+            TUNING_SEEDS[:6],
+        ),
+        *_cases(TO_BEAT, [shipped(0.4, 1.8)], TUNING_SEEDS[:4]),
+    ],
+    "fitted": [
+        case
+        for seed in FINAL_SEEDS
+        for regime in TO_BEAT
+        for case in _cases([regime], [shipped(0.4, 1.8), with_ra(shipped(0.4, 1.8))], [seed])
     ],
     "rules": [
         case

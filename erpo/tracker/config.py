@@ -11,6 +11,7 @@ from erpo.tracker.schedules import SCHEDULES
 from erpo.tracker.schedules.band import BandConfig
 from erpo.tracker.schedules.base import Schedule
 from erpo.tracker.schedules.constant import ConstantConfig
+from erpo.tracker.schedules.fitted import FittedConfig
 from erpo.tracker.schedules.linear import LinearConfig
 from erpo.tracker.schedules.own import load_own
 from erpo.tracker.schedules.predictive import PredictiveConfig
@@ -32,6 +33,7 @@ class TrackerConfig:
         linear: Settings used if name is "linear".
         band: Settings used if name is "band".
         predictive: Settings used if name is "predictive".
+        fitted: Settings used if name is "fitted".
         path: Python file, or ``pkg://module``, of a schedule of the user's own; None: it is one of the above.
         own: Settings of that schedule: keyword arguments of its class.
     """
@@ -42,6 +44,7 @@ class TrackerConfig:
     linear: LinearConfig = field(default_factory=LinearConfig)
     band: BandConfig = field(default_factory=BandConfig)
     predictive: PredictiveConfig = field(default_factory=PredictiveConfig)
+    fitted: FittedConfig = field(default_factory=FittedConfig)
     path: str | None = None
     own: Mapping[str, Any] = field(default_factory=lambda: {"t_base": 1.0})
 

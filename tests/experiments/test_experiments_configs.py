@@ -33,7 +33,8 @@ OTHERS = ["qwen2_5_0_5b", "qwen2_5_1_5b", "qwen3_4b", "llama3_2_3b", "smollm2"]
 METHODS = ["grpo", "dapo", "ra", "erpo"]
 PAIRS = [(experiment, method) for experiment in EXPERIMENTS for method in METHODS]
 PAIRS += [(experiment, method) for experiment in OTHERS for method in ("grpo", "erpo")]
-PAIRS += [("qwen2_5_3b", method) for method in ("grpo_hot", "grpo_rising", "erpo_band", "erpo_predictive")]
+PER_PROMPT = ["grpo_hot", "grpo_rising", "grpo_fitted", "erpo_band", "erpo_predictive"]
+PAIRS += [("qwen2_5_3b", method) for method in PER_PROMPT]
 
 
 @pytest.mark.slow
@@ -49,7 +50,7 @@ def test_experiment_passes_our_checks_and_verls_validation(composed, experiment,
 
 def test_every_schedule_of_another_family_can_rise(composed):
     """A base temperature of a recipe's own must not lie above the cap of a method that somebody chooses."""
-    for method in ("grpo_hot", "grpo_rising", "erpo_band", "erpo_predictive"):
+    for method in PER_PROMPT:
         config = check_settings(composed("experiment=qwen3_4b", f"method={method}"))
         schedule = getattr(config.schedule, config.schedule.name)
         assert schedule.t_base == 1.4

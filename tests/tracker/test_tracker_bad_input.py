@@ -73,6 +73,8 @@ SETTINGS: list[tuple[Any, str]] = [
         "predictive.initial_variance must be above 0, not -1",
     ),
     ({"name": "predictive", "predictive": {"drift": -0.1}}, "predictive.drift must be 0 or more, not -0.1"),
+    ({"name": "fitted", "fitted": {"target": 0}}, "fitted.target must be between 0 and 1, not 0"),
+    ({"name": "fitted", "fitted": {"t_max": 0.9}}, "fitted.t_max = 0.9 is below fitted.t_base = 1.0"),
     (
         {"name": "predictive", "predictive": {"global_rate": "on"}},
         "predictive.global_rate is 'on'; it must be of type float",

@@ -35,6 +35,7 @@ SETTINGS: list[tuple[str, dict]] = [
     ("linear", {"on_mixed": "reset"}),
     ("band", {"floor": 0.8}),
     ("predictive", {"t_max": 1.8}),
+    ("fitted", {"t_max": 1.8}),
 ]
 
 outcomes = st.sampled_from([RIGHT, MIXED, WRONG, INCOMPLETE])

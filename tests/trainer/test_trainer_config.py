@@ -31,7 +31,7 @@ from erpo.trainer.trainer import ErpoTrainerSync
 from recipe.erpo import main_erpo
 from recipe.erpo.main_erpo import CONFIG_FOLDER
 
-METHODS = ["grpo", "grpo_hot", "grpo_rising", "dapo", "ra", "erpo", "erpo_band", "erpo_predictive"]
+METHODS = ["grpo", "grpo_hot", "grpo_rising", "grpo_fitted", "dapo", "ra", "erpo", "erpo_band", "erpo_predictive"]
 
 
 def test_every_method_is_tested():
@@ -251,6 +251,8 @@ BAD_SETTINGS = [
     ("erpo", ["erpo.schedule.linear.t_base=1.1"], "set them to the same value"),
     ("erpo_band", ["erpo.schedule.band.low=0.95"], "0 <= low < high <= 1"),
     ("erpo_predictive", ["erpo.schedule.predictive.target=1"], "between 0 and 1"),
+    ("grpo_fitted", ["erpo.schedule.fitted.target=0"], "between 0 and 1"),
+    ("grpo_fitted", ["erpo.schedule.fitted.t_max=2.5"], "above 2, the highest that vLLM samples at"),
     ("erpo", ["erpo.temperature=1.2"], "erpo.temperature is not a setting"),
     ("erpo", ["erpo.ra.pseudo_rewards=0"], "did you mean 'pseudo_reward'"),
     ("erpo", ["erpo.ra.count=0"], "erpo.ra.count is 0"),
@@ -353,7 +355,8 @@ def test_verls_loss_of_bypass_mode_reads_what_the_refusal_advises(cpu_config):
 
 
 @pytest.mark.parametrize(
-    ("method", "name"), [("erpo", "linear"), ("erpo_band", "band"), ("erpo_predictive", "predictive")]
+    ("method", "name"),
+    [("erpo", "linear"), ("erpo_band", "band"), ("erpo_predictive", "predictive"), ("grpo_fitted", "fitted")],
 )
 def test_a_schedule_that_can_raise_no_prompt_is_a_warning(cpu_config, method, name):
     # The second one is not above the base on the grid of temperatures.

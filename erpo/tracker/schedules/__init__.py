@@ -8,6 +8,7 @@ from typing import Any
 from erpo.tracker.schedules.band import BandSchedule
 from erpo.tracker.schedules.base import Schedule
 from erpo.tracker.schedules.constant import ConstantSchedule
+from erpo.tracker.schedules.fitted import FittedSchedule
 from erpo.tracker.schedules.linear import LinearSchedule
 from erpo.tracker.schedules.predictive import PredictiveSchedule
 from erpo.tracker.schedules.rising import RisingSchedule
@@ -19,4 +20,5 @@ SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
     "linear": LinearSchedule,
     "band": BandSchedule,
     "predictive": PredictiveSchedule,
+    "fitted": FittedSchedule,
 }

@@ -67,8 +67,8 @@ class Dispatch(TrainerStage):
         visits = self.total_training_steps * self.config.data.train_batch_size / prompts
         if schedule.attaches_temperatures and schedule.section not in READS_NO_GROUPS and visits < LEAST_VISITS:
             self.say(
-                f"a prompt is visited {visits:.1f} times in this run, so that most groups are first visits, at the "
-                "base temperature; train on fewer prompts (data.train_max_samples) or longer, or take method=grpo_hot"
+                f"a prompt is visited {visits:.1f} times in this run, so that most groups are first visits, without a "
+                "history; train on fewer prompts (data.train_max_samples) or longer, or take method=grpo_hot"
             )
         steps = schedule.rising.steps
         if schedule.section == "rising" and steps is not None and steps > self.total_training_steps:
