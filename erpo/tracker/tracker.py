@@ -191,10 +191,11 @@ class PromptTracker:
         history = self._empty_history()
         same_schedule = meta["settings"]["name"] == self.config.name
         history.restore(state["keys"], state["columns"] if same_schedule else history.adapted(state["columns"]))
-        if self._schedule is not None and same_schedule:
-            self._schedule.load_scalars(meta["scalars"])
-        self._history = history
+        schedule = make_schedule(self.config)
+        if schedule is not None and same_schedule:
+            schedule.load_scalars(meta["scalars"])
         self._incomplete_groups = int(meta["incomplete_groups"])
+        self._history, self._schedule = history, schedule
 
     def check_meta(
         self, meta: dict[str, Any], *, accept_changed_data: bool = False, accept_changed_schedule: bool = False

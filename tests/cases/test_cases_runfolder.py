@@ -593,8 +593,8 @@ def test_erpo_goes_on_from_a_dapo_checkpoint_where_that_is_accepted(tmp_path, ac
     assert frame["level"].tolist() == [0] and frame["temperature"].tolist() == [1.0]
 
 
-@pytest.mark.parametrize("name", ["linear", "band", "predictive", "constant", "rising", "none"])
-@pytest.mark.parametrize("saved", ["none", "linear", "predictive"])
+@pytest.mark.parametrize("name", ["linear", "band", "predictive", "fitted", "constant", "rising", "none"])
+@pytest.mark.parametrize("saved", ["none", "linear", "predictive", "fitted"])
 def test_an_accepted_schedule_takes_over_the_outcomes_and_starts_its_own_columns(tmp_path, saved, name):
     tracker = PromptTracker(TrackerConfig(name=saved))
     keys = keys_array([prompt_key("set", text) for text in "ab"])

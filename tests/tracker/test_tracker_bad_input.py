@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tracker_helpers import INCOMPLETE, MIXED, RIGHT, batch, key_array, tracker
+from tracker_helpers import INCOMPLETE, MIXED, RIGHT, WRONG, assert_same_state, batch, key_array, tracker
 
 from erpo.tracker import (
     GroupOutcomes,
@@ -22,6 +22,7 @@ from erpo.tracker import (
     prompt_key,
 )
 from erpo.tracker.index import KeyIndex
+from erpo.tracker.schedules import SCHEDULES
 from erpo.tracker.storage import load_state, save_state
 
 SETTINGS: list[tuple[Any, str]] = [
@@ -210,6 +211,35 @@ def test_states(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> 
         load_state(loading, tmp_path)
     assert message in str(caught.value)
     assert loading.frame().equals(before)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_state_that_lacks_something_changes_nothing(tmp_path: Path, name: str) -> None:
+    saved, loading = tracker(name), tracker(name)
+    saved.observe(batch((1, RIGHT, 1.0, 3)))
+    loading.observe(batch((2, MIXED, 1.0, 1)))
+    frame, metrics = loading.frame(), loading.metrics()
+    removals = [edit_json(lambda content: content.pop("incomplete_groups"))]
+    scalars = [key.removeprefix("erpo/schedule/") for key in metrics if key.startswith("erpo/schedule/")]
+    removals += [edit_json(lambda content, scalar=scalar: content["scalars"].pop(scalar)) for scalar in scalars]
+    for remove in removals:
+        save_state(saved, tmp_path)
+        remove(tmp_path)
+        with pytest.raises(TrackerError, match="is not a whole tracker state"):
+            load_state(loading, tmp_path)
+        assert loading.frame().equals(frame) and loading.metrics() == metrics
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_that_takes_over_starts_anew_whatever_it_had_seen(tmp_path: Path, name: str) -> None:
+    saved, loading, fresh = tracker("none"), tracker(name), tracker(name)
+    saved.observe(batch((1, MIXED, 1.0, 3)))
+    save_state(saved, tmp_path)
+    loading.observe(batch((2, WRONG, 1.2, 1), (3, RIGHT, 1.2, 1)))
+    for one in (loading, fresh):
+        load_state(one, tmp_path, accept_changed_schedule=True)
+    assert_same_state(loading, fresh)
+    assert loading.metrics() == fresh.metrics()
 
 
 def test_extra_must_be_json(tmp_path: Path) -> None:

@@ -132,6 +132,55 @@ def test_later_groups_start_from_what_is_known_and_how_old_it_is(monkeypatch):
     assert after.iloc[1] == known["ability_mean"].iloc[1]
 
 
+def test_variances_are_those_of_a_normal_distribution_of_all_quantities_together():
+    """With the bound's weights at the end, every observation is a normal one: the inverse of their joint precision."""
+    subject = tracker("fitted")
+    heat, accuracy = np.array([1.0, 1.25, 1.5, 1.0]), np.array([0.75, 0.5, 0.25, 0.5])
+    subject.observe(batch(*zip((1, 2, 3, 4), [MIXED] * 4, heat, [7] * 4, accuracy, strict=True)))
+    abilities = subject.frame()["ability_mean"].to_numpy()
+    log_odds = level(subject) + abilities - slope(subject) * (heat - 1)
+    weights = N * np.tanh(log_odds / 2) / (2 * log_odds)
+    of_observations = np.concatenate([1 - heat[:, None], np.ones((4, 1)), np.eye(4)], axis=1)
+    prior = np.diag([1 / 25, 1 / 25, *[1 / fitted._ABILITY] * 4])
+    covariance = np.linalg.inv(prior + of_observations.T @ (weights[:, None] * of_observations))
+    names = ("slope_variance", "level_variance", "slope_level_covariance")
+    found = [subject.metrics()[f"erpo/schedule/{name}"] for name in names]
+    assert found == pytest.approx([covariance[0, 0], covariance[1, 1], covariance[0, 1]], rel=1e-3)
+    assert subject.frame()["ability_variance"].to_numpy() == pytest.approx(np.diag(covariance)[2:], rel=1e-3)
+
+
+def test_the_level_walks_with_the_newest_step_and_never_back():
+    def after(*steps):
+        subject = tracker("fitted")
+        subject.observe(batch((1, MIXED, 1.25, 2, 0.5)))
+        subject.observe(batch(*((prompt, MIXED, 1.25, step, 0.5) for prompt, step in enumerate(steps, 2))))
+        subject.observe(batch((9, MIXED, 1.25, 8, 0.5)))
+        return subject.metrics()
+
+    # New prompts, so that only the level knows of time. Groups of step 1 come late.
+    assert after(5, 5) == after(2, 5) == after(1, 5) != after(2, 2) == after(1, 1)
+
+
+def test_a_group_from_before_the_last_visit_takes_nothing_back():
+    late, prompt_at_hand = tracker("fitted"), tracker("fitted")
+    for subject, step in ((late, 4), (prompt_at_hand, 10)):
+        subject.observe(batch((1, MIXED, 1.25, 10, 0.5)))
+        subject.observe(batch((1, MIXED, 1.5, step, 0.25)))
+    assert late.metrics() == prompt_at_hand.metrics()
+    columns = ["ability_mean", "ability_variance"]
+    assert late.frame()[columns].equals(prompt_at_hand.frame()[columns])
+
+
+def test_a_prompt_that_was_seen_long_ago_is_not_less_known_than_a_new_one():
+    variances = []
+    for seen in (1, 2):
+        subject = tracker("fitted")
+        subject.observe(batch((1, MIXED, 1.25, 0, 0.5)))
+        subject.observe(batch((seen, MIXED, 1.25, 10_000, 0.5)))
+        variances.append(subject.frame()["ability_variance"].iloc[seen - 1])
+    assert variances[0] == pytest.approx(variances[1], rel=1e-6)
+
+
 def test_few_iterations_are_enough(monkeypatch):
     few = simulated(0)[0]
     monkeypatch.setattr(fitted, "_ITERATIONS", 50)

@@ -20,7 +20,8 @@ _PRIOR_DEVIATIONS = np.array([5.0, 5.0])
 _ABILITY, _ABILITY_WALK, _LEVEL_WALK = 2.0, 0.02, 0.02
 # Heat is never taken to be harmless: temperatures would jump between the bounds.
 _LEAST_SLOPE = 0.5
-# The prediction is the start, so few are enough, even from the priors.
+# The prediction is the start, so few are enough. From the priors, a batch that is all right or all wrong has its mode
+# far away: stopping short of it only keeps the first steps calm.
 _ITERATIONS = 8
 
 
@@ -54,7 +55,8 @@ class FittedSchedule(Schedule):
     Groups that are observed together update all of these at once. A group of n responses with k correct and log-odds e
     counts as an observation z = (k - n / 2) / w of its log-odds with variance 1 / w, w = n tanh(e / 2) / (2 e): the
     bound of the logistic likelihood that is tight at e (Jaakkola and Jordan 2000), so that no iteration overshoots.
-    What a group tells about b and g is kept for both, how an ability then depends on them is not.
+    What a group tells about b and g is kept for both, how an ability then depends on them is not. So the variances are
+    working values of a filter, narrower than the errors; and a slope that changes shows in the level.
 
     A group sampled at an earlier temperature informs as well as any other, and so does the second of two in-flight
     groups of a prompt: both are counted.
@@ -88,6 +90,8 @@ class FittedSchedule(Schedule):
         elapsed = np.where(last_step >= 0, np.maximum(groups.steps - last_step, 0), 0)
         before = history.take("ability_mean", rows)
         variance = history.take("ability_variance", rows) + _ABILITY_WALK * elapsed
+        # However long ago, a prompt that was seen is not less known than a new one.
+        variance = np.minimum(variance, _ABILITY)
 
         features = np.stack([1 - groups.temperatures, np.ones(rows.size)], axis=1)
         precision = np.linalg.inv(self._covariance)
