@@ -9,10 +9,11 @@ where it was. ``python -m benchmarks.comparison results DIR --out FOLDER`` write
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pandas as pd
 import torch
@@ -90,13 +91,6 @@ class Training:
         prepared = f"arithmetic.folder={self.folder.parent / 'arithmetic'}"
         return training_command(self.folder, self.seed, [*SETTINGS, *ALL[self.method], prepared])
 
-    def run(self) -> None:
-        """Train and evaluate, unless both are done."""
-        if (self.folder / EVALUATIONS_FILE).exists():
-            return
-        train(self.command(), self.folder)
-        evaluate(self.folder, _held_out_accuracy).to_csv(self.folder / EVALUATIONS_FILE, index=False)
-
 
 def training_command(folder: Path, seed: int, settings: Sequence[str]) -> list[str]:
     """The command that starts a run of the comparison's length, or goes on with it.
@@ -123,11 +117,44 @@ def training_command(folder: Path, seed: int, settings: Sequence[str]) -> list[s
     ]
 
 
-def train(command: Sequence[str], folder: Path) -> None:
-    """Run a command whose output goes into the run's folder; RuntimeError if it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "output.log").open("a") as log:
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+class _Run(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+    def command(self) -> list[str]: ...
+
+
+Run = TypeVar("Run", bound=_Run)
+
+
+def trained(runs: Sequence[Run], parallel: int) -> Iterator[Run]:
+    """Train, `parallel` runs at a time, and give each back when it is done.
+
+    What follows, measuring above all, is for the thread that asks: two threads that load a model each at the same time
+    get wrong weights from transformers, often without an error.
+
+    Args:
+        runs: In the order in which they start; each command's output goes into the run's folder.
+        parallel: Runs at a time.
+
+    Raises:
+        RuntimeError: A run failed; those that had not started do not start.
+    """
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = {pool.submit(_train, run): run for run in runs}
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc="runs", unit="run"):
+                future.result()
+                yield futures[future]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _train(run: _Run) -> None:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / "output.log").open("a") as log:
+        code = subprocess.run(run.command(), stdout=log, stderr=subprocess.STDOUT).returncode
     if code:
         raise RuntimeError(f"the run failed; see {log.name}")
 
@@ -155,8 +182,10 @@ def _held_out_accuracy(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFa
 def run_all(out: Path, methods: Sequence[str], seeds: Sequence[int], parallel: int) -> None:
     """Run every method with every seed, seed by seed, so that what is done of it is balanced."""
     trainings = [Training(method, seed, out / f"{method}-seed{seed}") for seed in seeds for method in methods]
-    with ThreadPoolExecutor(parallel) as pool:
-        list(tqdm(pool.map(Training.run, trainings), total=len(trainings), desc="runs", unit="run"))
+    unfinished = [training for training in trainings if not (training.folder / EVALUATIONS_FILE).exists()]
+    for training in trained(unfinished, parallel):
+        table = evaluate(training.folder, _held_out_accuracy)
+        table.to_csv(training.folder / EVALUATIONS_FILE, index=False)
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ base models, and every seed has training prompts of its own. The rows are those 
 
 import argparse
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from benchmarks.comparison import MODEL, TOKEN_BUDGET, evaluate, train, training_command
+from benchmarks.comparison import MODEL, TOKEN_BUDGET, evaluate, trained, training_command
 from benchmarks.comparison_results import QUARTERS, per_quarter
 from erpo.runs import read_groups
 from erpo.tasks.arithmetic.base import load_base
@@ -157,11 +155,10 @@ class Training:
         step = (self.folder / "latest_checkpointed_iteration.txt").read_text()
         return self.folder / f"global_step_{step}" / MODEL
 
-    def run(self) -> pd.DataFrame:
-        """Train, or go on with it, and measure."""
+    def prepare(self) -> None:
+        """Make the base model, unless it is there, and write the training prompts of the seed."""
         prepare(self.prepared, PrepareConfig(warmup=None if self.base is None else WarmupConfig(seed=self.base)))
-        train(self.command(), self.folder)
-        return self.rows()
+        self.write_prompts()
 
 
 def main() -> None:
@@ -178,15 +175,9 @@ def main() -> None:
     trainings = [Training(arm, seed, options.runs.absolute()) for seed in SEEDS for arm in ARMS]
     trainings = [training for training in trainings if (training.arm, training.seed) not in done]
     for training in trainings:
-        training.write_prompts()
-    with ThreadPoolExecutor(options.parallel) as pool:
-        futures = [pool.submit(training.run) for training in trainings]
-        try:
-            for future in tqdm(as_completed(futures), total=len(futures), desc="runs", unit="run"):
-                future.result().to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        training.prepare()
+    for training in trained(trainings, options.parallel):
+        training.rows().to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
 
 
 if __name__ == "__main__":

@@ -259,8 +259,8 @@ STUDIES: dict[str, list[Case]] = {
         for regime in TO_BEAT
         for case in _cases([regime], [shipped(0.4, 1.8), with_ra(shipped(0.4, 1.8))], [seed])
     ],
-    # Added when the others had run: more for it to beat in the one regime where it was ahead of all that the plan named,
-    # and the regime where heat does no good.
+    # Added when the others had run: more for it to beat where it was ahead of all that the plan named, and the regime
+    # where heat does no good.
     "fitted_controls": [
         *_cases(["solved"], [DAPO, constant(1.3), rise(1.0, 1.4), rise(1.2, 1.5)], FINAL_SEEDS),
         *_cases(["unlearnable"], [GRPO, constant(1.2), shipped(0.4, 1.8)], FINAL_SEEDS[:12]),

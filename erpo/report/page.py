@@ -104,8 +104,8 @@ _SUBJECTS = (
     _Subject(
         "tolerance",
         "Tolerance by temperature",
-        "Raised groups beside the last visit of the same prompts at the base temperature. ERPO raises a prompt after an "
-        "all-correct visit, so part of the fall is chance; and the policy has changed in between.",
+        "Raised groups beside the last visit of the same prompts at the base temperature. ERPO raises a prompt after "
+        "an all-correct visit, so part of the fall is chance; and the policy has changed in between.",
         lambda run, steps, edges: learning.tolerance(run, edges),
         "No group was raised after a visit at the base temperature yet.",
     ),

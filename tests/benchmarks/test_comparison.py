@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The comparison of methods: what its tables say of runs whose numbers are known."""
 
+import sys
+import threading
+
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from benchmarks.comparison import ALL, PARTS, Training
+from benchmarks.comparison import ALL, PARTS, Training, trained
 from benchmarks.comparison_results import (
     accuracy_table,
     at_shares,
@@ -74,6 +77,34 @@ def test_differences_are_paired_by_seed(runs):
     assert table.loc["erpo", "end - grpo"] == "+2.0 ± 12.7" and table.loc["grpo", "end - grpo"] == "-"
     # The sign ± is for intervals alone: a spread over seeds is named.
     assert "(sd 0." in table.loc["erpo", "at the end"] and "±" not in table.loc["erpo", "at the end"]
+
+
+class Command:
+    """A run that takes a moment."""
+
+    def __init__(self, folder, code):
+        self.folder, self._code = folder, code
+
+    def command(self):
+        return [sys.executable, "-c", f"print('trained'); import time; time.sleep(0.2); raise SystemExit({self._code})"]
+
+
+def test_runs_are_trained_at_a_time_and_measured_one_by_one(tmp_path):
+    """Two threads that load models at the same time get wrong weights from transformers."""
+    runs = [Command(tmp_path / str(number), 0) for number in range(4)]
+    measured = []
+    for run in trained(runs, parallel=2):
+        assert threading.current_thread() is threading.main_thread()
+        assert (run.folder / "output.log").read_text() == "trained\n"
+        measured.append(run)
+    assert sorted(measured, key=runs.index) == runs
+
+
+def test_a_run_that_fails_ends_the_comparison_and_starts_no_other(tmp_path):
+    runs = [Command(tmp_path / str(number), int(number == 1)) for number in range(6)]
+    with pytest.raises(RuntimeError, match=r"the run failed; see .*1/output\.log"):
+        list(trained(runs, parallel=1))
+    assert not runs[-1].folder.exists()
 
 
 def test_results_leave_out_what_is_not_finished(runs, tmp_path):

@@ -35,6 +35,16 @@ def test_the_base_model_is_the_architecture_of_this_version() -> None:
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
+def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    """transformers would draw them at random."""
+    model, tokenizer = base.load_base()
+    lacking = "model.layers.1.mlp.up_proj.weight"
+    model.save_pretrained(tmp_path, state_dict={k: v for k, v in model.state_dict().items() if k != lacking})
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"lacks {lacking}; save the model again"):
+        base.load_base(tmp_path)
+
+
 def test_the_warm_up_meets_no_prompt_of_a_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     excluded = []
     warm_up = base.warm_up

@@ -40,8 +40,15 @@ def one_thread() -> Iterator[None]:
 
 
 def load_base(folder: Path = BASE_FOLDER) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """Model, in float32, and tokenizer of a folder."""
-    return Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+    """Model, in float32, and tokenizer of a folder.
+
+    Raises:
+        ValueError: Weights are missing, for which transformers would draw random numbers.
+    """
+    model, found = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    if found["missing_keys"]:
+        raise ValueError(f"{folder} lacks {', '.join(sorted(found['missing_keys']))}; save the model again")
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def make_base(folder: Path, config: WarmupConfig, exclude: Collection[str] = ()) -> WarmupResult:
