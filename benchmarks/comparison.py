@@ -9,7 +9,7 @@ where it was. ``python -m benchmarks.comparison results DIR --out FOLDER`` write
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,25 +127,26 @@ class _Run(Protocol):
 Run = TypeVar("Run", bound=_Run)
 
 
-def trained(runs: Sequence[Run], parallel: int) -> Iterator[Run]:
-    """Train, `parallel` runs at a time, and give each back when it is done.
+def train_all(runs: Sequence[Run], parallel: int, measure: Callable[[Run], None]) -> None:
+    """Train some runs at a time, and measure each in this thread when it is done.
 
-    What follows, measuring above all, is for the thread that asks: two threads that load a model each at the same time
-    get wrong weights from transformers, often without an error.
+    Not in theirs: two threads that load a model each at the same time get wrong weights from transformers, often
+    without an error.
 
     Args:
         runs: In the order in which they start; each command's output goes into the run's folder.
-        parallel: Runs at a time.
+        parallel: Runs that are trained at a time.
+        measure: Called with a run that is done. If it or a run fails, those that had not started do not start.
 
     Raises:
-        RuntimeError: A run failed; those that had not started do not start.
+        RuntimeError: A run failed.
     """
     with ThreadPoolExecutor(parallel) as pool:
         futures = {pool.submit(_train, run): run for run in runs}
         try:
             for future in tqdm(as_completed(futures), total=len(futures), desc="runs", unit="run"):
                 future.result()
-                yield futures[future]
+                measure(futures[future])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -183,9 +184,12 @@ def run_all(out: Path, methods: Sequence[str], seeds: Sequence[int], parallel: i
     """Run every method with every seed, seed by seed, so that what is done of it is balanced."""
     trainings = [Training(method, seed, out / f"{method}-seed{seed}") for seed in seeds for method in methods]
     unfinished = [training for training in trainings if not (training.folder / EVALUATIONS_FILE).exists()]
-    for training in trained(unfinished, parallel):
+
+    def measure(training: Training) -> None:
         table = evaluate(training.folder, _held_out_accuracy)
         table.to_csv(training.folder / EVALUATIONS_FILE, index=False)
+
+    train_all(unfinished, parallel, measure)
 
 
 def main() -> None:

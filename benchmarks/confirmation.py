@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from benchmarks.comparison import MODEL, TOKEN_BUDGET, evaluate, trained, training_command
+from benchmarks.comparison import MODEL, TOKEN_BUDGET, evaluate, train_all, training_command
 from benchmarks.comparison_results import QUARTERS, per_quarter
 from erpo.runs import read_groups
 from erpo.tasks.arithmetic.base import load_base
@@ -176,8 +176,11 @@ def main() -> None:
     trainings = [training for training in trainings if (training.arm, training.seed) not in done]
     for training in trainings:
         training.prepare()
-    for training in trained(trainings, options.parallel):
+
+    def measure(training: Training) -> None:
         training.rows().to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+
+    train_all(trainings, options.parallel, measure)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from benchmarks.comparison import ALL, PARTS, Training, trained
+from benchmarks.comparison import ALL, PARTS, Training, train_all
 from benchmarks.comparison_results import (
     accuracy_table,
     at_shares,
@@ -93,17 +93,28 @@ def test_runs_are_trained_at_a_time_and_measured_one_by_one(tmp_path):
     """Two threads that load models at the same time get wrong weights from transformers."""
     runs = [Command(tmp_path / str(number), 0) for number in range(4)]
     measured = []
-    for run in trained(runs, parallel=2):
+
+    def measure(run):
         assert threading.current_thread() is threading.main_thread()
         assert (run.folder / "output.log").read_text() == "trained\n"
         measured.append(run)
+
+    train_all(runs, 2, measure)
     assert sorted(measured, key=runs.index) == runs
 
 
 def test_a_run_that_fails_ends_the_comparison_and_starts_no_other(tmp_path):
     runs = [Command(tmp_path / str(number), int(number == 1)) for number in range(6)]
+    measured = []
     with pytest.raises(RuntimeError, match=r"the run failed; see .*1/output\.log"):
-        list(trained(runs, parallel=1))
+        train_all(runs, 1, measured.append)
+    assert measured == runs[:1] and not runs[-1].folder.exists()
+
+
+def test_a_measurement_that_fails_starts_no_other_run(tmp_path):
+    runs = [Command(tmp_path / str(number), 0) for number in range(6)]
+    with pytest.raises(ZeroDivisionError):
+        train_all(runs, 1, lambda run: 1 // 0)
     assert not runs[-1].folder.exists()
 
 

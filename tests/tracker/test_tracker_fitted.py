@@ -162,13 +162,13 @@ def test_the_level_walks_with_the_newest_step_and_never_back():
 
 
 def test_a_group_from_before_the_last_visit_takes_nothing_back():
-    late, prompt_at_hand = tracker("fitted"), tracker("fitted")
-    for subject, step in ((late, 4), (prompt_at_hand, 10)):
+    late, on_time = tracker("fitted"), tracker("fitted")
+    for subject, step in ((late, 4), (on_time, 10)):
         subject.observe(batch((1, MIXED, 1.25, 10, 0.5)))
         subject.observe(batch((1, MIXED, 1.5, step, 0.25)))
-    assert late.metrics() == prompt_at_hand.metrics()
+    assert late.metrics() == on_time.metrics()
     columns = ["ability_mean", "ability_variance"]
-    assert late.frame()[columns].equals(prompt_at_hand.frame()[columns])
+    assert late.frame()[columns].equals(on_time.frame()[columns])
 
 
 def test_a_prompt_that_was_seen_long_ago_is_not_less_known_than_a_new_one():
